@@ -1,0 +1,1 @@
+"""The same attack interface over the attack libraries."""

@@ -1,0 +1,77 @@
+"""Attacks of the Adversarial Robustness Toolbox (M.-I. Nicolae et al., 2018)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..base import Attack, IterativeAttack
+from ..goals import Goal, Misclassified
+
+
+class ArtPGD(IterativeAttack):
+    """ART's `ProjectedGradientDescentPyTorch`; arguments as for `attacks.pgd.PGD`."""
+
+    name = "pgd"
+    pursues = (Misclassified,)
+
+    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_pytorch import (
+            ProjectedGradientDescentPyTorch,
+        )
+
+        attack = ProjectedGradientDescentPyTorch(
+            _estimator(victim, x),
+            norm=_norm(self.threat.norm),
+            eps=self.threat.eps,
+            eps_step=self.alpha,
+            max_iter=self.steps,
+            num_random_init=int(self.random_start),
+            batch_size=len(x),
+            verbose=False,
+        )
+        return _generate(attack, x, y)
+
+
+class ArtFGSM(Attack):
+    """ART's `FastGradientMethod`, for linf and l2."""
+
+    name = "fgsm"
+    pursues = (Misclassified,)
+
+    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        from art.attacks.evasion import FastGradientMethod
+
+        attack = FastGradientMethod(
+            _estimator(victim, x),
+            norm=_norm(self.threat.norm),
+            eps=self.threat.eps,
+            batch_size=len(x),
+        )
+        return _generate(attack, x, y)
+
+
+def _estimator(victim: nn.Module, x: Tensor) -> Any:
+    from art.estimators.classification import PyTorchClassifier
+
+    with torch.no_grad():
+        n_classes = victim(x[:1]).shape[1]
+    return PyTorchClassifier(
+        victim,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=tuple(x.shape[1:]),
+        nb_classes=n_classes,
+        clip_values=(0.0, 1.0),
+        device_type="cpu" if x.device.type == "cpu" else "gpu",
+    )
+
+
+def _norm(name: str) -> float:
+    return np.inf if name == "linf" else 2
+
+
+def _generate(attack: Any, x: Tensor, y: Tensor) -> Tensor:
+    return torch.from_numpy(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x)

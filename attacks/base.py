@@ -1,0 +1,239 @@
+"""The attack: what every one takes, keeps to and returns."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .errors import InputError
+from .goals import Goal, Misclassified
+from .threat import Threat, threat
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attack on B images ends with.
+
+    Attributes:
+        x: (B, C, H, W) float32, inside the budget and [0, 1]; the clean image where it met the goal already.
+        label: (B,) int64, the label that the model gives it.
+        success: (B,) bool, where the goal is met.
+        distance: (B,) float32, how far x moved, in the threat model's norm.
+    """
+
+    x: Tensor
+    label: Tensor
+    success: Tensor
+    distance: Tensor
+
+
+class Attack(ABC):
+    """An attack on a classifier. A subclass writes `run` and nothing else.
+
+    Calling it checks the input, leaves images alone that meet the goal already, runs the attack on the others
+    (`restarts` times on those still standing), brings the result back into the budget and decides success itself.
+
+    Args:
+        eps: radius of the budget, in [0, 1] pixel units.
+        norm: "linf" or "l2".
+        restarts: runs from different random numbers; an image that fell is not attacked again.
+        seed: of the attack's random numbers; the caller's random state is left as it was.
+        batch_size: images attacked at a time.
+
+    Raises:
+        InputError: an argument out of its range.
+    """
+
+    name: ClassVar[str]
+    pursues: ClassVar[tuple[type[Goal], ...]] = (Goal,)  # the goals that `run` can work towards
+
+    def __init__(
+        self,
+        eps: float = 0.3,
+        norm: str = "linf",
+        restarts: int = 1,
+        seed: int = 0,
+        batch_size: int = 256,
+    ) -> None:
+        self.threat: Threat = threat(norm, eps)
+        self.restarts = at_least(1, restarts, "restarts")
+        self.batch_size = at_least(1, batch_size, "batch_size")
+        self.seed = at_least(0, seed, "seed")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in cls.__dict__:
+            raise TypeError(f"{cls.__name__} overrides __call__, which checks the budget; write run instead")
+
+    def __repr__(self) -> str:
+        shown = {"norm": self.threat.norm, "eps": self.threat.eps}
+        shown |= {name: value for name, value in vars(self).items() if name != "threat"}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @abstractmethod
+    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        """Adversarial images for x (B, C, H, W) with true labels y (B,); the victim is frozen, in evaluation mode."""
+
+    @final
+    def __call__(
+        self,
+        model: nn.Module | Callable[[Tensor], Tensor],
+        x: Tensor,
+        y: Tensor,
+        goal: Goal | None = None,
+        advance: Callable[[int], object] | None = None,
+    ) -> Outcome:
+        """Attack `model` on images x.
+
+        Args:
+            model: gives logits (B, K) of images (B, C, H, W) in [0, 1]; its training flags are left as they were.
+            x: (B, C, H, W) float images in [0, 1].
+            y: (B,) int64 true labels.
+            goal: what to reach; `Misclassified()` by default.
+            advance: called with the number of images done after each batch.
+
+        Raises:
+            InputError: bad images or labels, or a goal that this attack cannot pursue.
+        """
+        x, y = _checked(x, y)
+        goal = Misclassified() if goal is None else goal
+        if not isinstance(goal, self.pursues):
+            known = " or ".join(kind.__name__ for kind in self.pursues)
+            raise InputError(f"goal: got {goal}, must be {known} for {type(self).__name__}")
+        victim = model if isinstance(model, nn.Module) else _Callable(model)
+        batches = []
+        with still(victim), _seeded(self.seed):
+            for images, labels in zip(x.split(self.batch_size), y.split(self.batch_size), strict=True):
+                batches.append(self._attack(victim, images, labels, goal))
+                if advance is not None:
+                    advance(len(images))
+        return Outcome(*(torch.cat(column) for column in zip(*batches, strict=True)))
+
+    def _attack(
+        self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        best = x.clone()
+        with torch.no_grad():
+            success = goal.met(victim, x, y)
+        for _ in range(self.restarts):
+            standing = (~success).nonzero().squeeze(1)
+            if not len(standing):
+                break
+            clean, labels = x[standing], y[standing]
+            with torch.enable_grad():
+                moved = self.run(victim, clean, labels, goal).detach()
+            if moved.shape != clean.shape or not torch.isfinite(moved).all():
+                raise RuntimeError(f"{self!r} returned images that are not finite or not of x's shape")
+            moved = self.threat.project(moved.to(clean), clean)
+            best[standing] = moved
+            with torch.no_grad():
+                success[standing] = goal.met(victim, moved, labels)
+        with torch.no_grad():
+            return best, victim(best).argmax(1), success, self.threat.distance(best - x)
+
+
+STEP_OF_BUDGET = 2.5
+
+
+class IterativeAttack(Attack):
+    """What attacks that take steps have in common.
+
+    Args:
+        eps: radius of the budget, in [0, 1] pixel units.
+        steps: gradient steps.
+        alpha: step size; by default 2.5 · eps / steps, at most eps (Madry et al. 2018).
+        random_start: start at a random point of the ball, not at x.
+        norm, restarts, seed, batch_size: as for every `Attack`.
+    """
+
+    def __init__(
+        self,
+        eps: float = 0.3,
+        steps: int = 40,
+        alpha: float | None = None,
+        random_start: bool = True,
+        norm: str = "linf",
+        restarts: int = 1,
+        seed: int = 0,
+        batch_size: int = 256,
+    ) -> None:
+        super().__init__(eps, norm, restarts, seed, batch_size)
+        self.steps = at_least(1, steps, "steps")
+        if alpha is None:
+            alpha = min(eps, STEP_OF_BUDGET * eps / steps)
+        elif not (isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0):
+            raise InputError(f"alpha: got {alpha!r}, must be a step size above 0")
+        self.alpha = float(alpha)
+        self.random_start = random_start
+
+
+def at_least(bound: int, value: int, argument: str) -> int:
+    """A whole number that is not below `bound`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < bound:
+        raise InputError(f"{argument}: got {value!r}, must be a whole number of at least {bound}")
+    return value
+
+
+def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"x: got {kind}, must be a float tensor of images in [0, 1]")
+    if x.ndim != 4 or not x.numel():
+        raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, C, H, W) with at least one image")
+    if not (torch.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+        raise InputError(f"x: values span [{float(x.min()):.4g}, {float(x.max()):.4g}], must be in [0, 1]")
+    if not isinstance(y, Tensor) or y.is_floating_point() or y.shape != x.shape[:1]:
+        shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise InputError(f"y: got {shape}, must be {len(x)} whole-number labels, one an image")
+    return x.detach().float(), y.detach().long().to(x.device)
+
+
+@contextlib.contextmanager
+def still(victim: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradient for weights inside; every flag as it was afterwards."""
+    training = [(part, part.training) for part in victim.modules()]
+    learning = [(weight, weight.requires_grad) for weight in victim.parameters()]
+    victim.eval()
+    for weight, _ in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for part, flag in training:
+            part.training = flag
+        for weight, flag in learning:
+            weight.requires_grad_(flag)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - libraries draw from it
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+class _Callable(nn.Module):
+    """A plain function as the module that the libraries want."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)

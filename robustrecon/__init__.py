@@ -1,0 +1,49 @@
+"""robustrecon: defend PyTorch image classifiers against adversarial examples by class-conditional reconstruction.
+
+Names are imported when they are first used, so that `robustrecon --help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data import load_data
+    from .defence import DefendedClassifier
+    from .models import EnergyModel, StyleMemoryNet, load
+    from .training import train
+    from .types import InputError, Verdict
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DefendedClassifier": "defence",
+    "EnergyModel": "models",
+    "InputError": "types",
+    "StyleMemoryNet": "models",
+    "Verdict": "types",
+    "load": "models",
+    "load_data": "data",
+    "train": "training",
+}
+__all__ = [  # noqa: RUF022 - in the order of use
+    "load_data",
+    "train",
+    "load",
+    "StyleMemoryNet",
+    "EnergyModel",
+    "DefendedClassifier",
+    "Verdict",
+    "InputError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

@@ -1,0 +1,118 @@
+"""Checkpoints: tensors as safetensors, everything else as a JSON card; nothing that can run code.
+
+The card travels inside the safetensors file and stands beside it as a readable `.json`. The file alone is
+complete, so one atomic rename is the whole commit; a card beside it that says something else is an error.
+The layout is that of the safetensors format: an 8-byte header length, a JSON header, the tensors' bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .files import atomic_write
+from .types import InputError
+
+FORMAT = "robustrecon/1"
+MODEL_FILE = "model.safetensors"
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name and the card that describes them (its `sha256` is that of the tensors' bytes)."""
+
+    tensors: dict[str, Tensor]
+    card: dict[str, Any]
+
+
+def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> Path:
+    """Write `path` (.safetensors) atomically, and its card beside it as `.json`.
+
+    Raises:
+        InputError: the path does not end in .safetensors or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError(f"path: got {path}, must end in .safetensors")
+    still = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    complete = {"format": FORMAT, **card, "sha256": _digest(safetensors.torch.save(still))}
+    blob = safetensors.torch.save(still, metadata={"card": json.dumps(complete)})
+    beside = path.with_suffix(".json")
+    # Killed at any point, what lies there is loadable: the old pair, one file alone, or the new pair.
+    beside.unlink(missing_ok=True)
+    atomic_write(path, blob)
+    atomic_write(beside, json.dumps(complete, indent=2) + "\n")
+    return path
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint: a .safetensors file, or a folder that holds `model.safetensors`.
+
+    Raises:
+        InputError: nothing there, a pickle, a truncated, damaged or foreign file, or a card beside it that
+            says something else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / MODEL_FILE
+    try:
+        blob = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint; `robustrecon train` makes one") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if blob.startswith(_PICKLE_STARTS):
+        raise InputError(
+            f"{path}: is a pickle (torch.save), must be safetensors; pickles are never loaded "
+            "because reading one can run code"
+        )
+    try:
+        tensors = safetensors.torch.load(blob)
+    except SafetensorError as error:
+        raise InputError(f"{path}: is not a whole safetensors file ({error})") from error
+    card = _embedded_card(blob)
+    if card is None:
+        raise InputError(f"{path}: is a foreign safetensors file, must carry a {FORMAT} card")
+    if card.get("sha256") != _digest(blob):
+        raise InputError(f"{path}: is damaged, its tensors do not have the hash that its card gives")
+    _check_card_beside(path, card)
+    return Checkpoint(tensors, card)
+
+
+def _header_end(blob: bytes) -> int:
+    return 8 + int.from_bytes(blob[:8], "little")
+
+
+def _digest(blob: bytes) -> str:
+    return hashlib.sha256(memoryview(blob)[_header_end(blob) :]).hexdigest()
+
+
+def _embedded_card(blob: bytes) -> dict[str, Any] | None:
+    header = json.loads(blob[8 : _header_end(blob)])
+    try:
+        card = json.loads(header["__metadata__"]["card"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return card if isinstance(card, dict) and card.get("format") == FORMAT else None
+
+
+def _check_card_beside(path: Path, card: dict[str, Any]) -> None:
+    beside = path.with_suffix(".json")
+    if not beside.exists():
+        return
+    try:
+        readable = json.loads(beside.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{beside}: is not a readable card ({error})") from error
+    if readable != card:
+        keys = sorted(key for key in {*card, *readable} if readable.get(key) != card.get(key))
+        raise InputError(f"{beside}: does not match {path.name}; they differ in {', '.join(keys)}")

@@ -1,0 +1,40 @@
+"""Data sets by name, each in disjoint train, calibration and test parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..types import unknown_name
+from . import digits as _digits
+from . import vision
+from .folder import folder, read_images
+from .splits import Dataset, Part
+
+__all__ = ["DATASETS", "Dataset", "Part", "load_data", "read_images"]
+
+DATASETS: dict[str, Callable[[Path], Dataset]] = {
+    "digits": lambda root: _digits.digits(),
+    "mnist": vision.mnist,
+    "emnist-letters": vision.emnist_letters,
+    "fashion-mnist": vision.fashion_mnist,
+    "cifar10": vision.cifar10,
+}
+_FOLDER = "folder:"
+
+
+def load_data(name: str = "digits", data_dir: str | Path = "data") -> Dataset:
+    """Load a data set.
+
+    Args:
+        name: one of `DATASETS`, or `folder:PATH` for a folder of images with a sub-folder a class.
+        data_dir: where torchvision's files are, or are downloaded to; `digits` is embedded and needs none.
+
+    Raises:
+        InputError: unknown name, or data that is neither there nor to be had.
+    """
+    if name.startswith(_FOLDER):
+        return folder(Path(name.removeprefix(_FOLDER)).expanduser())
+    if name not in DATASETS:
+        unknown_name("data", name, [*DATASETS, _FOLDER + "PATH"])
+    return DATASETS[name](Path(data_dir).expanduser())

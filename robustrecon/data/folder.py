@@ -1,0 +1,97 @@
+"""Image files: a labelled folder with a sub-folder a class, and single images for a model to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..types import ImageShape, InputError
+from .splits import Dataset, split, to_float
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+_MODES = {1: "L", 3: "RGB"}
+
+
+def folder(root: Path) -> Dataset:
+    """The data set in `root`: a folder a class, or `train` and `test` with a folder a class each.
+
+    Channels and size are those of the first image: grey images give 1 channel, all others 3; the rest are
+    converted and resized to it. Labels number the class folders in alphabetical order.
+
+    Raises:
+        InputError: no folder there, fewer than two classes, a class without images, an unreadable image.
+    """
+    if not root.is_dir():
+        raise InputError(f"data: no folder {root}")
+    whole = not ((root / "train").is_dir() and (root / "test").is_dir())
+    files = _files(root if whole else root / "train")
+    first = next(iter(files.values()))[0]
+    with _open(first) as image:
+        shape = (1 if image.mode in ("1", "L", "I;16") else 3, image.height, image.width)
+    images, y = _stack(files, shape)
+    test = None
+    if not whole:
+        test_files = _files(root / "test")
+        if list(test_files) != list(files):
+            raise InputError(f"data: {root / 'test'} has classes {list(test_files)}, must have {list(files)}")
+        test = _stack(test_files, shape)
+    return split(f"folder:{root}", tuple(files), images, y, test)
+
+
+def read_images(paths: Sequence[str | Path], image_shape: ImageShape) -> Tensor:
+    """Image files as (B, C, H, W) float32 in [0, 1], converted and resized to `image_shape`.
+
+    Raises:
+        InputError: a file that is missing or no image.
+    """
+    return to_float(torch.stack([_read(Path(path), image_shape) for path in paths]))
+
+
+def _files(root: Path) -> dict[str, list[Path]]:
+    files = {
+        child.name: sorted(path for path in child.iterdir() if path.suffix.lower() in SUFFIXES)
+        for child in sorted(root.iterdir())
+        if child.is_dir() and not child.name.startswith(".")
+    }
+    if len(files) < 2:
+        raise InputError(f"data: {root} has {len(files)} class folders, must have at least 2")
+    empty = [name for name, paths in files.items() if not paths]
+    if empty:
+        raise InputError(f"data: no images in {root / empty[0]}")
+    return files
+
+
+def _stack(files: dict[str, list[Path]], shape: ImageShape) -> tuple[Tensor, Tensor]:
+    images = torch.stack([_read(path, shape) for paths in files.values() for path in paths])
+    y = torch.tensor([label for label, paths in enumerate(files.values()) for _ in paths])
+    return images, y
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: is not an image") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _read(path: Path, shape: ImageShape) -> Tensor:
+    channels, height, width = shape
+    if channels not in _MODES:
+        raise InputError(f"image_shape: {channels} channels, must be 1 or 3 for image files")
+    with _open(path) as image:
+        try:
+            pixels = image.convert(_MODES[channels])
+        except OSError as error:  # a truncated file
+            raise InputError(f"{path}: is a damaged image ({error})") from error
+    if pixels.size != (width, height):
+        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(pixels)).reshape(height, width, channels).movedim(-1, 0)

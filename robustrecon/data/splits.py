@@ -1,0 +1,109 @@
+"""Disjoint train, calibration and test parts under one fixed seed.
+
+The seed of a split never changes with the seed of a run: the calibration part of a model trained yesterday is
+then still unseen by it today.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..types import ImageShape, InputError
+
+SPLIT_SEED = 20180722
+CALIBRATION_SHARE = 1 / 12  # of a training set with a test set of its own: 5,000 of MNIST's 60,000
+HELD_OUT_SHARE = 1 / 6  # each of calibration and test, where the data is one piece
+
+
+@dataclass(frozen=True)
+class Part:
+    """Labelled images, kept as bytes.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        y: (N,) int64 labels from 0.
+    """
+
+    images: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @cached_property
+    def x(self) -> Tensor:
+        """(N, C, H, W) float32 in [0, 1]."""
+        return to_float(self.images)
+
+    def head(self, n: int) -> Part:
+        """The first `n` images (all of them when there are fewer)."""
+        return Part(self.images[:n], self.y[:n])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in three disjoint parts; the calibration part is never trained on.
+
+    Attributes:
+        name: the name it was loaded by.
+        classes: the K class names, in label order.
+        train, calibration, test: the parts.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    calibration: Part
+    test: Part
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def image_shape(self) -> ImageShape:
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images as float32 in [0, 1]."""
+    return images.float().div_(255)
+
+
+def split(
+    name: str, classes: tuple[str, ...], images: Tensor, y: Tensor, test: tuple[Tensor, Tensor] | None = None
+) -> Dataset:
+    """Cut (images, y) at random into the parts; with a `test` of its own, into train and calibration only.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        y: (N,) int64.
+        test: images and labels of a separate test set.
+
+    Raises:
+        InputError: too few images for three parts.
+    """
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(SPLIT_SEED))
+
+    def part(chosen: Tensor) -> Part:
+        return Part(images[chosen], y[chosen])
+
+    if test is None:
+        held_out = round(len(y) * HELD_OUT_SHARE)
+        tested, calibrated, trained = (
+            order[:held_out],
+            order[held_out : 2 * held_out],
+            order[2 * held_out :],
+        )
+        test_part = part(tested)
+    else:
+        calibrated, trained = order.split([n := round(len(y) * CALIBRATION_SHARE), len(y) - n])
+        test_part = Part(*test)
+    if not min(len(trained), len(calibrated), len(test_part)):
+        raise InputError(f"data: {name} has {len(y)} images, too few for train, calibration and test parts")
+    return Dataset(name, classes, part(trained), part(calibrated), test_part)

@@ -1,0 +1,187 @@
+"""A classifier that rejects what it cannot explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from . import checkpoint, models, provenance
+from .detectors import Calibration, Score, calibrate, images_needed, load_score
+from .runtime import batched, device_of, evaluating
+from .types import InputError, Verdict, check_images
+
+if TYPE_CHECKING:
+    from .types import Images
+
+_CALIBRATION = "calibration.scores"
+
+
+class DefendedClassifier(nn.Module):
+    """A model with a detector over it: calibrated once on clean images, it rejects suspicious inputs.
+
+    As an `nn.Module` it is the classifier itself: calling it gives logits (B, K), so every attack library accepts
+    it, and `score` is differentiable, so that an attack can know the detector.
+
+    Args:
+        model: any `nn.Module` with `forward(x) -> logits (B, K)` and `class_energies(x) -> (B, K)`, both of
+            images (B, C, H, W) in [0, 1].
+        detector: the name of a score ("label_margin", "global_error"), or a function of (energies, logits), both
+            (B, K), that gives (B,) scores, higher meaning more suspicious.
+
+    Attributes:
+        calibration: None before `calibrate`.
+
+    Raises:
+        InputError: unknown detector, or a model without the two methods.
+    """
+
+    def __init__(self, model: nn.Module, detector: str | Score = "label_margin") -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module) or not callable(getattr(model, "class_energies", None)):
+            raise InputError(
+                f"model: got {type(model).__name__}, must be a torch.nn.Module with forward(x) and class_energies(x)"
+            )
+        self.model = model
+        self._score: Score = load_score(detector) if isinstance(detector, str) else detector
+        self.detector = detector if isinstance(detector, str) else getattr(detector, "__name__", repr(detector))
+        self.calibration: Calibration | None = None
+
+    def extra_repr(self) -> str:
+        if self.calibration is None:
+            return f"detector={self.detector!r}, not calibrated"
+        n = len(self.calibration.scores)
+        return f"detector={self.detector!r}, alpha={self.calibration.alpha}, n={n}, threshold={self.threshold:.6g}"
+
+    @property
+    def threshold(self) -> float:
+        """The score above which an input is rejected.
+
+        Raises:
+            InputError: not calibrated.
+        """
+        return self._calibrated().threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W) in [0, 1]: the classifier without its detector."""
+        return self.model(x)
+
+    def class_energies(self, x: Tensor) -> Tensor:
+        """(B, K): how badly each label explains x; lower is better. Differentiable in x."""
+        return cast("Callable[[Tensor], Tensor]", self.model.class_energies)(x)
+
+    def score(self, x: Tensor) -> Tensor:
+        """(B,) scores of images (B, C, H, W), differentiable in x; higher is more suspicious."""
+        return self._score(self.class_energies(x), self.model(x))
+
+    def calibrate(self, x: Images, alpha: float = 0.05) -> DefendedClassifier:
+        """Set the threshold so that at most a share `alpha` of clean inputs is rejected; returns self.
+
+        Args:
+            x: (n, C, H, W) clean images in [0, 1], tensor or array, that the model was not trained on.
+            alpha: bound on the false-alarm rate, in (0, 1).
+
+        Raises:
+            InputError: bad images or alpha, or fewer images than alpha needs.
+        """
+        images = self._images(x)
+        needed = images_needed(alpha) if isinstance(alpha, float) and 0 < alpha < 1 else 1
+        if len(images) < needed:
+            raise InputError(
+                f"x: {len(images)} images, must be at least {needed} to bound the false-alarm rate by alpha={alpha}"
+            )
+        _, scores = self._judge(images)
+        self.calibration = calibrate(scores, alpha)
+        return self
+
+    def inspect(self, x: Images) -> Verdict:
+        """Label, score, p-value and rejection of images (B, C, H, W) in [0, 1], tensor or array.
+
+        Raises:
+            InputError: not calibrated, or bad images.
+        """
+        calibration = self._calibrated()
+        label, score = self._judge(self._images(x))
+        # Not `score > threshold`: a score that is not a number must not pass.
+        return Verdict(label, score, calibration.p_value(score), ~(score <= calibration.threshold))
+
+    def predict(self, x: Images) -> Tensor:
+        """(B,) int64 labels of images (B, C, H, W) in [0, 1]; -1 where the input is rejected.
+
+        Raises:
+            InputError: not calibrated, or bad images.
+        """
+        verdict = self.inspect(x)
+        return verdict.label.masked_fill(verdict.rejected, -1)
+
+    def save(self, path: str | Path) -> Path:
+        """Write model, detector and calibration to one .safetensors file, with a readable card beside it.
+
+        Raises:
+            InputError: not calibrated, a detector that is not in the catalogue, or an unwritable path.
+        """
+        calibration = self._calibrated()
+        load_score(self.detector)  # a function of the user's own cannot be written down
+        tensors = {models.WEIGHTS + key: value for key, value in self.model.state_dict().items()}
+        card: dict[str, Any] = {
+            "kind": "defended classifier",
+            "detector": self.detector,
+            "alpha": calibration.alpha,
+            "threshold": calibration.threshold,
+            "n_calibration": len(calibration.scores),
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+        }
+        if isinstance(self.model, models.EnergyModel):
+            card["architecture"] = models.architecture(self.model)
+        return checkpoint.save(path, {**tensors, _CALIBRATION: calibration.scores}, card)
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module | None = None) -> DefendedClassifier:
+        """Load what `save` wrote.
+
+        Args:
+            path: the .safetensors file.
+            model: an instance to load the weights into; needed only for a model class that is not in the catalogue.
+
+        Raises:
+            InputError: no such file, or one that is damaged, foreign, a pickle, or not a defended classifier.
+        """
+        saved = checkpoint.load(path)
+        if _CALIBRATION not in saved.tensors or "detector" not in saved.card:
+            raise InputError(f"{path}: is a model without a calibrated detector; wrap it and call calibrate")
+        weights = models.model_weights(saved.tensors)
+        if model is not None:
+            try:
+                model.load_state_dict(weights)
+            except RuntimeError as error:
+                raise InputError(f"model: the weights in {path} do not fit {type(model).__name__}") from error
+        elif "architecture" in saved.card:
+            model = models.build(saved.card["architecture"], weights)
+        else:
+            raise InputError(f"model: {path} holds a model of your own class; pass an instance of it")
+        defended = cls(model, saved.card["detector"])
+        defended.calibration = calibrate(saved.tensors[_CALIBRATION], saved.card["alpha"])
+        return defended
+
+    def _calibrated(self) -> Calibration:
+        if self.calibration is None:
+            raise InputError("detector: not calibrated; call calibrate(x_clean, alpha=0.05) first")
+        return self.calibration
+
+    def _images(self, x: Images) -> Tensor:
+        images = check_images(x, getattr(self.model, "image_shape", None))
+        return images.to(device_of(self.model))
+
+    def _judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels and scores, in evaluation mode, batch by batch without gradient."""
+
+        def judge(part: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self.model(part)
+            return logits.argmax(1), self._score(self.class_energies(part), logits)
+
+        with evaluating(self):
+            label, score = batched(judge, x)
+        return label, score

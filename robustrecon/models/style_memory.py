@@ -1,0 +1,183 @@
+"""The style-memory network: a classifier with a few style neurons, unrolled backwards into a decoder.
+
+R. Wiyatno, J. Orchard, "Style Memory: Making a Classifier Network Generative", IEEE ICCI*CC 2018.
+
+The paper leaves open how the convolutions are padded (here: by 2, so that each halves the image) and what
+squashes the decoder's output (here: a logistic function, since pixels lie in [0, 1]).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear, one_hot, pad, pixel_shuffle, pixel_unshuffle, relu
+
+from ..types import ImageShape, InputError
+from .base import EnergyModel
+
+KERNEL = 5
+WIDTHS = (32, 64)
+HIDDEN = (256, 128)
+CPU_DECODES = 480  # decodes at a time whose activations stay in the cache; measured in benchmarks/speed
+GPU_DECODES = 16384
+
+
+class StyleMemoryNet(EnergyModel):
+    """Encoder: conv 32, conv 64 (5×5, stride 2), dense 256, dense 128, then K class and `style_dim` neurons.
+
+    The decoder is the same stack backwards with weights of its own. Activations are ReLU, the style neurons
+    are logistic.
+
+    Args:
+        n_classes: K.
+        style_dim: number of style neurons, 16 in the paper.
+        image_shape: (C, H, W), 28×28 grey in the paper; any channels, sides of at least 4.
+        output: "sigmoid" (pixels in [0, 1]) or "linear".
+
+    Raises:
+        InputError: an argument out of its range.
+    """
+
+    name = "style-memory"
+
+    def __init__(
+        self,
+        n_classes: int = 10,
+        style_dim: int = 16,
+        image_shape: ImageShape = (1, 28, 28),
+        output: str = "sigmoid",
+    ) -> None:
+        super().__init__(n_classes, image_shape, style_dim=style_dim, output=output)
+        if style_dim < 1:
+            raise InputError(f"style_dim: got {style_dim}, must be at least 1")
+        if output not in ("sigmoid", "linear"):
+            raise InputError(f"output: got {output!r}, must be 'sigmoid' or 'linear'")
+        channels, height, width = self.image_shape
+        if min(height, width) < 4:
+            raise InputError(f"image_shape: got {self.image_shape}, height and width must be at least 4")
+        half = (-(-height // 2), -(-width // 2))
+        self._grid = (-(-half[0] // 2), -(-half[1] // 2))
+        self.style_dim = style_dim
+        features = WIDTHS[1] * self._grid[0] * self._grid[1]
+
+        self.conv1 = nn.Conv2d(channels, WIDTHS[0], KERNEL, stride=2, padding=2)
+        self.conv2 = nn.Conv2d(WIDTHS[0], WIDTHS[1], KERNEL, stride=2, padding=2)
+        self.dense1 = nn.Linear(features, HIDDEN[0])
+        self.dense2 = nn.Linear(HIDDEN[0], HIDDEN[1])
+        self.head = nn.Linear(HIDDEN[1], n_classes + style_dim)
+
+        self.unhead = nn.Linear(n_classes + style_dim, HIDDEN[1])
+        self.undense2 = nn.Linear(HIDDEN[1], HIDDEN[0])
+        self.undense1 = nn.Linear(HIDDEN[0], features)
+        self.unconv2 = nn.ConvTranspose2d(
+            WIDTHS[1],
+            WIDTHS[0],
+            KERNEL,
+            stride=2,
+            padding=2,
+            output_padding=tuple(1 - side % 2 for side in half),
+        )
+        self.unconv1 = _LastUpsampling(WIDTHS[0], channels, (height, width))
+        self.to(memory_format=torch.channels_last)
+
+    def extra_repr(self) -> str:
+        return f"n_classes={self.n_classes}, style_dim={self.style_dim}, image_shape={self.image_shape}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W) in [0, 1]."""
+        return self.encode(x)[0]
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and style memory (B, style_dim) in [0, 1] of images (B, C, H, W)."""
+        if tuple(x.shape[1:]) != self.image_shape:
+            raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, {', '.join(map(str, self.image_shape))})")
+        h = relu(self.conv1(x.contiguous(memory_format=torch.channels_last)), inplace=True)
+        h = relu(self.conv2(h), inplace=True)
+        h = h.permute(0, 2, 3, 1).flatten(1)  # no copy: this is how channels-last lies in memory
+        h = relu(self.dense2(relu(self.dense1(h), inplace=True)), inplace=True)
+        logits, style = self.head(h).split((self.n_classes, self.style_dim), dim=1)
+        return logits, style.sigmoid()
+
+    def decode(self, label_probabilities: Tensor, style: Tensor) -> Tensor:
+        """Images (B, C, H, W) drawn from label probabilities (B, K) and style memory (B, style_dim)."""
+        return self.unconv1.join(self._draw(self.unhead(torch.cat([label_probabilities, style], dim=1))))
+
+    def reconstruct(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Draw x (B, C, H, W) again from its own style under `labels` (B,), or under the predicted ones."""
+        logits, style = self.encode(x)
+        labels = logits.argmax(1) if labels is None else labels
+        return self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
+
+    def class_energies(self, x: Tensor) -> Tensor:
+        """‖x − decode(k, style(x))‖² for every label k: (B, K), differentiable in x.
+
+        One pass of the encoder an image. The decoder's first layer is linear, so its label part and its style
+        part are computed once and added; the rest runs over as many (image, label) pairs at a time as fit the
+        cache, so that without gradient the memory needed does not grow with B.
+        """
+        pairs = CPU_DECODES if x.device.type == "cpu" else GPU_DECODES
+        chunk = max(1, pairs // self.n_classes)
+        energies = []
+        for images in x.split(pairs):
+            style = self.encode(images)[1]
+            energies += map(self._energies, images.split(chunk), style.split(chunk))
+        return torch.cat(energies)
+
+    def _energies(self, x: Tensor, style: Tensor) -> Tensor:
+        label_weight, style_weight = self.unhead.weight.split((self.n_classes, self.style_dim), dim=1)
+        h = linear(style, style_weight, self.unhead.bias).unsqueeze(1) + label_weight.T
+        drawn = self._draw(h.flatten(0, 1))
+        # A sum over pixels does not ask for their order: rather cut x into blocks once than join K drawings.
+        target = self.unconv1.cut(x)
+        if target is None:
+            drawn, target = self.unconv1.join(drawn), x
+        drawn = drawn.permute(0, 2, 3, 1).reshape(len(x), self.n_classes, -1)
+        return (drawn - target.permute(0, 2, 3, 1).reshape(len(x), 1, -1)).square().sum(2)
+
+    def _draw(self, h: Tensor) -> Tensor:
+        """The decoder from the sum that enters its first ReLU (N, 128) to blocks of pixels."""
+        h = relu(self.undense2(relu(h)), inplace=True)
+        h = relu(self.undense1(h), inplace=True)
+        h = h.view(-1, *self._grid, WIDTHS[1]).permute(0, 3, 1, 2)  # channels-last without a copy
+        blocks = self.unconv1(relu(self.unconv2(h), inplace=True))
+        return blocks.sigmoid() if self.config["output"] == "sigmoid" else blocks
+
+
+class _LastUpsampling(nn.ConvTranspose2d):
+    """A 5×5 transposed convolution of stride 2, computed as a convolution into blocks of 4×4 pixels.
+
+    The same weights and the same result. A transposed convolution into one channel leaves most of a vector unit
+    idle; a convolution of stride 2 into 16 channels, one a pixel of a block, is 2 to 3 times as fast on a CPU.
+    W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.
+    """
+
+    taps: Tensor
+
+    def __init__(self, channels_in: int, channels_out: int, size: tuple[int, int]) -> None:
+        super().__init__(channels_in, channels_out, KERNEL, stride=2, padding=2)
+        self.size = size
+        # Row r of block a reads input row 2a-1+d through tap r+4-2d, which is none outside 0..4.
+        row, offset = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+        self.register_buffer("taps", row + 4 - 2 * offset + 2, persistent=False)
+
+    def forward(self, h: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Blocks (N, C·16, ⌈H/4⌉, ⌈W/4⌉) of input (N, channels_in, ⌈H/2⌉, ⌈W/2⌉)."""
+        weight = pad(self.weight, (2, 3, 2, 3))[:, :, self.taps][..., self.taps]
+        weight = weight.permute(1, 2, 4, 0, 3, 5).reshape(-1, self.in_channels, 4, 4)
+        assert self.bias is not None
+        h = pad(h, (0, h.shape[3] % 2, 0, h.shape[2] % 2))
+        return conv2d(
+            h,
+            weight.contiguous(memory_format=torch.channels_last),
+            self.bias.repeat_interleave(16),
+            stride=2,
+            padding=1,
+        )
+
+    def join(self, blocks: Tensor) -> Tensor:
+        """Blocks as images (N, C, H, W)."""
+        return pixel_shuffle(blocks, 4)[:, :, : self.size[0], : self.size[1]].contiguous()
+
+    def cut(self, images: Tensor) -> Tensor | None:
+        """Images as blocks; None where their sides are no multiples of 4."""
+        return None if self.size[0] % 4 or self.size[1] % 4 else pixel_unshuffle(images, 4)

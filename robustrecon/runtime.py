@@ -1,0 +1,144 @@
+"""How things run: seeds, device, evaluation mode, batches, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .types import InputError
+
+SCORING_BATCH = 512
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from `seed` inside, and leave the random state of the caller as it was (Python, numpy, torch)."""
+    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - libraries draw from it
+    with torch.random.fork_rng():
+        seed_everything(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's and torch's global generators, on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" is CUDA where there is one, then MPS, then the CPU.
+
+    Raises:
+        InputError: no such device on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device: got {name!r}, must be auto or a device of this machine") from error
+    return device
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's first parameter or buffer; the CPU when it has none."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        return tensor.device
+    return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every sub-module's training flag is what it was."""
+    flags = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in flags:
+            part.training = training
+
+
+def batched(
+    function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, batch_size: int = SCORING_BATCH
+) -> tuple[Tensor, ...]:
+    """Apply `function` to slices of `x` without gradient and join each of its outputs: flat in memory."""
+    with torch.no_grad():
+        parts = [function(part) for part in x.split(batch_size)]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+class Progress:
+    """Progress on stderr with rate and time left: a bar on a terminal, a line now and then in a log.
+
+    Used as a context manager; `advance(n, **figures)` counts finished units and shows the figures.
+    """
+
+    LOG_EVERY_SECONDS = 10.0
+
+    def __init__(self, title: str, total: int, unit: str, show: bool = True) -> None:
+        self.title, self.total, self.unit, self.show = title, total, unit, show
+        self.done = self._before = 0
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        self._started = self._logged = time.monotonic()
+        if self.show and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f}%"),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(compact=True),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.total, figures="")
+        return self
+
+    def resume(self, done: int) -> None:
+        """Count `done` units as finished before this process began: they do not enter the rate."""
+        self.done = self._before = done
+
+    def advance(self, n: int = 1, **figures: float) -> None:
+        """Count `n` more finished units."""
+        self.done += n
+        if not self.show:
+            return
+        now = time.monotonic()
+        rate = (self.done - self._before) / max(now - self._started, 1e-9)
+        shown = [*(f"{name} {value:.4g}" for name, value in figures.items()), f"{rate:,.0f} {self.unit}/s"]
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, figures=", ".join(shown))
+        elif now - self._logged >= self.LOG_EVERY_SECONDS or self.done >= self.total:
+            self._logged = now
+            left = (self.total - self.done) / max(rate, 1e-9)
+            shown.append(f"{left:.0f} s left" if self.done < self.total else f"{now - self._started:.0f} s")
+            print(f"{self.title}: {self.done}/{self.total}, {', '.join(shown)}", file=sys.stderr, flush=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

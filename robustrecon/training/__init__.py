@@ -1,0 +1,6 @@
+"""Training: recipes, the objective, and the loop that Lightning Fabric runs."""
+
+from .loop import train
+from .recipes import RECIPES, Recipe
+
+__all__ = ["RECIPES", "Recipe", "train"]

@@ -1,0 +1,262 @@
+"""The training loop: Lightning Fabric runs it on a CPU, one or several GPUs or machines.
+
+Every epoch draws its order and its noise from (seed, epoch) alone, and the learning rate is a function of the
+step, so that a run continued from the checkpoint of an epoch is the unbroken run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from .. import checkpoint, models, provenance
+from ..data import Dataset, Part
+from ..data.splits import to_float
+from ..files import atomic_write
+from ..models import EnergyModel, StyleMemoryNet
+from ..runtime import Progress, batched, evaluating, resolve_device, seed_everything, seeded
+from ..types import InputError, unknown_name
+from .objective import FIGURES, PaperObjective
+from .recipes import RECIPES, Recipe
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_OPTIMIZER = "optimizer."
+_REPORT_EVERY = 10  # steps between looks at the figures, each of which waits for the device
+
+
+def train(
+    data: Dataset,
+    out: str | Path,
+    recipe: str | Recipe = "fast",
+    *,
+    model: StyleMemoryNet | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    precision: str = "32-true",
+    resume: bool = False,
+    progress: bool = True,
+) -> EnergyModel:
+    """Train a style-memory network on the training part of `data`; returns it in evaluation mode.
+
+    After every epoch `out` holds `model.safetensors` with its card (while training, the optimiser's state too)
+    and `metrics.csv`.
+
+    Args:
+        data: what to train on; its calibration part is left untouched.
+        out: folder to write to.
+        recipe: a name of `RECIPES` or a `Recipe`.
+        model: the network to train; by default one that fits the data, initialised from the seed.
+        seed: seeds the initial weights, the order of the images and the noise.
+        device: "auto", "cpu", "cuda" or "mps".
+        devices: processes on this machine, one a device; the batch is shared out among them.
+        nodes: machines.
+        precision: one of `PRECISIONS`.
+        resume: continue from the last finished epoch in `out`; with nothing there, start.
+        progress: show progress on stderr.
+
+    Raises:
+        InputError: unknown recipe or device, `out` holds a model already or cannot be written to, or a checkpoint
+            to resume that was made with other settings.
+    """
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            unknown_name("recipe", recipe, RECIPES)
+        recipe = RECIPES[recipe]
+    if precision not in PRECISIONS:
+        unknown_name("precision", precision, PRECISIONS)
+    world = devices * nodes
+    if world < 1 or recipe.batch_size % world:
+        raise InputError(
+            f"devices: {devices} on {nodes} nodes, must share out the batch of {recipe.batch_size} evenly"
+        )
+    fabric = Fabric(
+        accelerator=resolve_device(device).type,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if world > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]  # one of PRECISIONS
+    )
+    fabric.launch()
+    with seeded(seed):
+        return _Run(fabric, data, Path(out), recipe, model, seed, resume, progress)()
+
+
+class _Run:
+    """One training run on one process of possibly many."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        data: Dataset,
+        out: Path,
+        recipe: Recipe,
+        model: StyleMemoryNet | None,
+        seed: int,
+        resume: bool,
+        progress: bool,
+    ) -> None:
+        self.fabric, self.data, self.out, self.recipe, self.seed = fabric, data, out, recipe, seed
+        self.model = model or StyleMemoryNet(data.n_classes, image_shape=data.image_shape)
+        if self.model.image_shape != data.image_shape or self.model.n_classes != data.n_classes:
+            raise InputError(f"model: {self.model} does not fit {data.name}")
+        self.batch_size = min(recipe.batch_size, len(data.train))
+        self.steps = len(data.train) // self.batch_size
+        self.epochs = recipe.epochs_for(self.steps)
+        self.progress = progress and fabric.is_global_zero
+        self.history: list[dict[str, float]] = []
+        saved = self._saved(resume)
+        if saved is not None:
+            self.history = saved.card["history"]
+            self.model.load_state_dict(models.model_weights(saved.tensors))
+        elif fabric.is_global_zero:
+            atomic_write(self.out / "metrics.csv", self._csv())  # an unwritable folder is told before an epoch
+        fabric.barrier()
+        self.model.train()
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.learning_rate)
+        self.objective, self.optimizer = fabric.setup(PaperObjective(self.model, recipe), optimizer)
+        if saved is not None and len(self.history) < self.epochs:
+            self.optimizer.load_state_dict(_optimizer_from(saved.tensors, optimizer, self.model))
+
+    def __call__(self) -> EnergyModel:
+        train = self.data.train
+        images, y = train.images.to(self.fabric.device), train.y.to(self.fabric.device)
+        seen = self.steps * self.batch_size
+        title = f"training {self.model.name} on {self.data.name}, {self.epochs} epochs"
+        with Progress(title, seen * self.epochs, "images", self.progress) as bar:
+            bar.resume(seen * len(self.history))
+            for epoch in range(len(self.history), self.epochs):
+                self._epoch(epoch, images, y, bar)
+        return self.model.eval().cpu()
+
+    def _epoch(self, epoch: int, images: Tensor, y: Tensor, bar: Progress) -> None:
+        started = time.monotonic()
+        totals = torch.zeros(len(FIGURES), device=self.fabric.device)
+        for step, chosen in enumerate(self._batches(epoch)):
+            done = (epoch * self.steps + step) / (self.epochs * self.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate_at(done)
+            figures = self.objective(to_float(images[chosen]), y[chosen])
+            self.optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(figures[0])
+            self.optimizer.step()
+            totals += figures.detach()
+            if self.progress and (step + 1) % _REPORT_EVERY == 0:
+                shown = dict(zip(FIGURES, (totals / (step + 1)).tolist(), strict=True))
+                bar.advance(
+                    _REPORT_EVERY * self.batch_size,
+                    epoch=epoch + 1,
+                    loss=shown["loss"],
+                    accuracy=shown["accuracy"],
+                )
+        if self.progress:
+            bar.advance(self.steps % _REPORT_EVERY * self.batch_size)
+        means = self.fabric.all_reduce(totals / self.steps, reduce_op="mean")
+        assert isinstance(means, Tensor)
+        seconds = time.monotonic() - started
+        self.history.append(
+            {
+                "epoch": epoch + 1,
+                **dict(zip(FIGURES, means.tolist(), strict=True)),
+                "test_accuracy": accuracy(self.model, self.data.test),
+                "seconds": seconds,
+                "images_per_second": self.steps * self.batch_size / seconds,
+            }
+        )
+        if self.fabric.is_global_zero:
+            self._save()
+        self.fabric.barrier()
+
+    def _batches(self, epoch: int) -> Iterator[Tensor]:
+        """This process's share of each batch; the incomplete last one of an epoch is left out."""
+        epoch_seed = self.seed * 1_000_003 + epoch
+        order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(epoch_seed))
+        seed_everything(epoch_seed * 1_000_003 + self.fabric.global_rank)
+        order = order[: self.steps * self.batch_size].to(self.fabric.device)
+        for batch in order.split(self.batch_size):
+            yield batch[self.fabric.global_rank :: self.fabric.world_size]
+
+    def _card(self) -> dict[str, Any]:
+        return {
+            "kind": "model",
+            "architecture": models.architecture(self.model),
+            "recipe": dataclasses.asdict(self.recipe) | {"objective": "paper"},
+            "data": {"name": self.data.name, "n_train": len(self.data.train), "classes": list(self.data.classes)},
+            "seed": self.seed,
+        }
+
+    def _save(self) -> None:
+        finished = len(self.history) == self.epochs
+        tensors = {models.WEIGHTS + key: value for key, value in self.model.state_dict().items()}
+        if not finished:
+            tensors |= _optimizer_tensors(self.optimizer.state_dict())
+        card = self._card() | {
+            "accuracy": {"test": self.history[-1]["test_accuracy"], "n": len(self.data.test)},
+            "epoch": len(self.history),
+            "finished": finished,
+            "precision": str(self.fabric._precision.precision),
+            "processes": self.fabric.world_size,
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            "history": self.history,
+        }
+        checkpoint.save(self.out / checkpoint.MODEL_FILE, tensors, card)
+        atomic_write(self.out / "metrics.csv", self._csv())
+
+    def _csv(self) -> str:
+        rows = [",".join(self.history[0])] if self.history else []
+        rows += [",".join(f"{value:.6g}" for value in row.values()) for row in self.history]
+        return "\n".join(rows) + "\n"
+
+    def _saved(self, resume: bool) -> checkpoint.Checkpoint | None:
+        """The checkpoint to go on from, or None for a fresh start."""
+        if not (self.out / checkpoint.MODEL_FILE).exists():
+            return None
+        if not resume:
+            raise InputError(
+                f"out: {self.out} already holds a trained model; resume it (--resume) or name another folder"
+            )
+        saved = checkpoint.load(self.out)
+        wanted = self._card()
+        for key in wanted:
+            if saved.card.get(key) != wanted[key]:
+                raise InputError(
+                    f"resume: {self.out} was trained with {key} {saved.card.get(key)}, not {wanted[key]}"
+                )
+        return saved
+
+
+def accuracy(model: nn.Module, part: Part) -> float:
+    """Share of the images of `part` that the model labels correctly."""
+    device = next(model.parameters()).device
+    with evaluating(model):
+        (labels,) = batched(lambda images: (model(to_float(images.to(device))).argmax(1),), part.images)
+    return (labels.cpu() == part.y).double().mean().item()
+
+
+def _optimizer_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Adam's state as named tensors: `optimizer.<parameter number>.<moment>`."""
+    return {
+        f"{_OPTIMIZER}{number}.{key}": torch.as_tensor(value)
+        for number, moments in state["state"].items()
+        for key, value in moments.items()
+    }
+
+
+def _optimizer_from(
+    tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, model: nn.Module
+) -> dict[str, Any]:
+    state: dict[int, dict[str, Tensor]] = {number: {} for number, _ in enumerate(model.parameters())}
+    for name, tensor in tensors.items():
+        if name.startswith(_OPTIMIZER):
+            number, key = name.removeprefix(_OPTIMIZER).split(".")
+            state[int(number)][key] = tensor
+    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

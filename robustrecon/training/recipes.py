@@ -1,0 +1,90 @@
+"""Recipes: the hyper-parameters of a training run.
+
+paper   robustrecon train --recipe paper: the paper's optimiser and length. MNIST 98.48 % and EMNIST letters 91.27 %
+        there; about two hours on 2 cores for MNIST.
+fast    robustrecon train (the default): the same objective with a one-cycle learning rate. MNIST >= 98.48 % in 5
+        epochs, about 3 minutes on 2 cores; the embedded digits >= 97 % in half a minute.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..types import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train a style-memory network.
+
+    The paper leaves open the batch size, the noise and what feeds the decoder; these are choices of this library.
+
+    Attributes:
+        name: what to call it in cards and results.
+        epochs: passes over the training part.
+        batch_size: images a step, over all processes together.
+        learning_rate: Adam's; the peak of a one-cycle schedule.
+        schedule: "constant" or "one-cycle".
+        least_steps: a small data set gets as many epochs as make this many steps.
+        noise: standard deviation of the Gaussian noise added to the input, in [0, 1] pixel units.
+        alpha: weight of the reconstruction error ‖x̂ − x‖₂ beside the cross-entropy.
+        decoder_input: "softmax" (the network's own class neurons) or "one-hot" (the true label).
+
+    Raises:
+        InputError: an attribute out of its range.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    least_steps: int = 0
+    noise: float = 0.1
+    alpha: float = 0.05
+    decoder_input: str = "softmax"
+
+    def __post_init__(self) -> None:
+        for argument in ("epochs", "batch_size"):
+            if getattr(self, argument) < 1:
+                raise InputError(f"{argument}: got {getattr(self, argument)}, must be at least 1")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate: got {self.learning_rate}, must be above 0")
+        for argument in ("noise", "alpha"):
+            if not getattr(self, argument) >= 0:
+                raise InputError(f"{argument}: got {getattr(self, argument)}, must not be negative")
+        if self.schedule not in ("constant", "one-cycle"):
+            raise InputError(f"schedule: got {self.schedule!r}, must be 'constant' or 'one-cycle'")
+        if self.decoder_input not in ("softmax", "one-hot"):
+            raise InputError(f"decoder_input: got {self.decoder_input!r}, must be 'softmax' or 'one-hot'")
+
+    def epochs_for(self, steps_per_epoch: int) -> int:
+        """Epochs on a data set of this size."""
+        return max(self.epochs, math.ceil(self.least_steps / steps_per_epoch))
+
+    def learning_rate_at(self, progress: float) -> float:
+        """The learning rate when a share `progress` of the steps is done.
+
+        One-cycle: up from a 25th over the first fifth, then down to nothing along cosines (Smith & Topin 2018).
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        if progress < (warm := 0.2):
+            return self.learning_rate * (1 / 25 + (1 - 1 / 25) * _rise(progress / warm))
+        return self.learning_rate * (1 - _rise((progress - warm) / (1 - warm)))
+
+
+def _rise(share: float) -> float:
+    return (1 - math.cos(math.pi * share)) / 2
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("paper", epochs=250, batch_size=128, learning_rate=1e-5, schedule="constant"),
+        Recipe(
+            "fast", epochs=5, batch_size=128, learning_rate=3e-3, schedule="one-cycle", least_steps=400
+        ),
+    )
+}
