@@ -1,11 +1,11 @@
 """The adversary: attacks on image classifiers behind one interface, and signs that an attack failed.
 
-    import attacks
-    outcome = attacks.load("pgd", eps=0.3, steps=40)(model, x, y)
+import attacks
+outcome = attacks.load("pgd", eps=0.3, steps=40)(model, x, y)
 """
 
 from .base import Attack, IterativeAttack, Outcome
-from .catalogue import CATALOGUE, load
+from .catalogue import CATALOGUE, engine_of, load, takes
 from .checks import Check, check
 from .errors import InputError
 from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
@@ -28,6 +28,8 @@ __all__ = [
     "Undetected",
     "Victim",
     "check",
+    "engine_of",
     "load",
+    "takes",
     "threat",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .goals import Goal, Misclassified
-from .threat import Threat, threat
+from .threat import NORMS, Threat, threat
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Attack(ABC):
     """
 
     name: ClassVar[str]
+    knows_detector: ClassVar[bool] = False  # whether `run` asks the victim for its detector's score
+    norms: ClassVar[tuple[str, ...]] = tuple(NORMS)
     pursues: ClassVar[tuple[type[Goal], ...]] = (Goal,)  # the goals that `run` can work towards
 
     def __init__(
@@ -65,6 +67,8 @@ class Attack(ABC):
         batch_size: int = 256,
     ) -> None:
         self.threat: Threat = threat(norm, eps)
+        if norm not in self.norms:
+            raise InputError(f"norm: got {norm!r}, must be {' or '.join(self.norms)} for {type(self).__name__}")
         self.restarts = at_least(1, restarts, "restarts")
         self.batch_size = at_least(1, batch_size, "batch_size")
         self.seed = at_least(0, seed, "seed")
@@ -118,9 +122,7 @@ class Attack(ABC):
                     advance(len(images))
         return Outcome(*(torch.cat(column) for column in zip(*batches, strict=True)))
 
-    def _attack(
-        self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _attack(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         best = x.clone()
         with torch.no_grad():
             success = goal.met(victim, x, y)

@@ -11,8 +11,6 @@ from typing import Any
 from .base import Attack
 from .errors import InputError, unknown_name
 
-DEFAULT_ENGINE = "torchattacks"
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -21,7 +19,7 @@ class Entry:
     Attributes:
         description: what it does, in a line.
         citation: where it was published.
-        engines: engine -> "module:class", imported when it is asked for.
+        engines: engine -> "module:class", imported when it is asked for; the first is the default.
     """
 
     description: str
@@ -49,6 +47,12 @@ CATALOGUE: dict[str, Entry] = {
         "Attacks. ICLR 2018",
         _three_engines("PGD", "TorchattacksPGD", "ArtPGD"),
     ),
+    "selective": Entry(
+        "knows the detector: up the loss until misread, then down the detector's score",
+        "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "
+        "Projected Gradient Descent. ICLR 2022",
+        {"own": "attacks.selective:SelectivePGD"},
+    ),
 }
 
 
@@ -58,17 +62,16 @@ def load(name: str, engine: str | None = None, **parameters: Any) -> Attack:
     Args:
         name: a name of `CATALOGUE`, or `module:factory` for an attack of your own: a subclass of `Attack`, or a
             function that makes one.
-        engine: "torchattacks" (the default), "art" or "own"; an attack of your own has no engines.
+        engine: "torchattacks", "art" or "own"; by default the first that offers it. None for an attack of your own.
         **parameters: of the attack: eps, norm, steps, alpha, random_start, restarts, seed, batch_size.
 
     Raises:
         InputError: unknown name or engine, a parameter that the attack does not have or that is out of range.
     """
-    factory = _user_factory(name) if ":" in name else _factory(name, engine)
-    accepted = inspect.signature(factory).parameters
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    factory = _factory(name, engine)
+    accepted = _parameters(factory)
     for parameter in parameters:
-        if parameter not in accepted and not takes_all:
+        if accepted is not None and parameter not in accepted:
             unknown_name(f"parameter of {name}", parameter, accepted)
     attack = factory(**parameters)
     if not isinstance(attack, Attack):
@@ -76,23 +79,43 @@ def load(name: str, engine: str | None = None, **parameters: Any) -> Attack:
     return attack
 
 
+def engine_of(name: str, engine: str | None = None) -> str | None:
+    """The engine that `load` would take: the one asked for, or else the first; None for an attack of your own.
 
-
-def _factory(name: str, engine: str | None) -> Callable[..., Any]:
+    Raises:
+        InputError: unknown name, or an engine that does not offer the attack.
+    """
+    if ":" in name:
+        return None
     if name not in CATALOGUE:
         unknown_name("attack", name, CATALOGUE)
     engines = CATALOGUE[name].engines
-    engine = engine or DEFAULT_ENGINE
-    if engine not in engines:
+    if engine is not None and engine not in engines:
         unknown_name("engine", engine, engines)
-    return _import(engines[engine])
+    return engine or next(iter(engines))
 
 
-def _user_factory(name: str) -> Callable[..., Any]:
+def takes(name: str, parameter: str, engine: str | None = None) -> bool:
+    """Whether the attack called `name` has this parameter: `steps`, say."""
+    accepted = _parameters(_factory(name, engine))
+    return accepted is None or parameter in accepted
+
+
+def _factory(name: str, engine: str | None) -> Callable[..., Any]:
+    chosen = engine_of(name, engine)
     try:
-        return _import(name)
+        return _import(name if chosen is None else CATALOGUE[name].engines[chosen])
     except (ImportError, AttributeError) as error:
+        if chosen is not None:
+            raise
         raise InputError(f"attack: {name!r} cannot be imported ({error}), must be module:factory") from error
+
+
+def _parameters(factory: Callable[..., Any]) -> set[str] | None:
+    """The names of a factory's parameters; None where it takes any."""
+    parameters = inspect.signature(factory).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return None if takes_any else set(parameters)
 
 
 def _import(place: str) -> Callable[..., Any]:

@@ -6,14 +6,14 @@ NeurIPS 2022. A check that fires casts doubt on a low success rate; it does not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .base import Outcome, still
-from .goals import Goal, Misclassified
+from .goals import Goal, Misclassified, Undetected, scored
 
 LOOKED_AT = 256  # images that the checks look at
 TOLERATED = 0.05  # share of images that may show a sign by chance
@@ -32,9 +32,7 @@ class Check:
     message: str
 
 
-def check(
-    model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal | None = None
-) -> list[Check]:
+def check(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal | None = None) -> list[Check]:
     """The signs that this attack on this model failed; empty when there are none.
 
     Args:
@@ -52,9 +50,11 @@ def check(
 
 
 def _signs(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal) -> Iterator[Check]:
+    leading, *others = goal.parts()
     with torch.no_grad():
         logits, again = model(x), model(x)
-        risen = goal.loss(model, outcome.x, y) - goal.loss(model, x, y)
+        risen = leading.loss(model, outcome.x, y) > leading.loss(model, x, y)
+        stands = (outcome.distance > 0) & ~leading.met(model, outcome.x, y)
         met = goal.met(model, outcome.x, y)
     if not torch.equal(logits, again):
         yield Check(
@@ -66,29 +66,33 @@ def _signs(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal)
             "probabilities",
             "outputs are non-negative and sum to 1: probabilities, not logits; their gradients saturate",
         )
-    gradient = _gradient(model, x, y, goal)
-    share = _share(~torch.isfinite(gradient).flatten(1).all(1))
-    if share:
-        yield Check("gradient-not-finite", f"the loss has no finite gradient on {share:.0%} of the images")
-    share = _share((gradient == 0).flatten(1).all(1))
+    yield from _gradient_signs("loss", _gradient(lambda moved: leading.loss(model, moved, y), x))
+    if any(isinstance(part, Undetected) for part in others):
+        yield from _gradient_signs("score", _gradient(scored(model).score, x))
+    share = _share(~risen[stands])
     if share > TOLERATED:
-        yield Check("gradient-zero", f"the gradient of the loss is zero on {share:.0%} of the images")
-    attacked = outcome.distance > 0
-    share = _share((risen <= 0)[attacked & ~outcome.success])
-    if share > TOLERATED:
-        yield Check("loss-not-risen", f"on {share:.0%} of the images that stand the loss did not rise")
+        yield Check("loss-not-risen", f"on {share:.0%} of the attacked images that stand the loss did not rise")
     share = _share(met != outcome.success)
     if share > (0 if torch.equal(logits, again) else TOLERATED):
         yield Check("success-miscounted", f"{share:.0%} of the outcomes are not what the model says of them")
 
 
-def _gradient(model: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+def _gradient_signs(of: str, gradient: Tensor) -> Iterator[Check]:
+    share = _share(~torch.isfinite(gradient).flatten(1).all(1))
+    if share:
+        yield Check(f"{of}-gradient-not-finite", f"the {of} has no finite gradient on {share:.0%} of the images")
+    share = _share((gradient == 0).flatten(1).all(1))
+    if share > TOLERATED:
+        yield Check(f"{of}-gradient-zero", f"the gradient of the {of} is zero on {share:.0%} of the images")
+
+
+def _gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         moved = x.detach().clone().requires_grad_()
-        loss = goal.loss(model, moved, y).sum()
-        if not loss.requires_grad:  # a detached model: no gradient at all
+        values = function(moved).sum()
+        if not values.requires_grad:  # cut off from x: no gradient at all
             return torch.zeros_like(x)
-        (gradient,) = torch.autograd.grad(loss, moved, allow_unused=True)
+        (gradient,) = torch.autograd.grad(values, moved, allow_unused=True)
         return torch.zeros_like(x) if gradient is None else gradient
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,10 @@ class Goal(ABC):
     @abstractmethod
     def loss(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
         """(B,) losses, differentiable in x, that rise towards the goal."""
+
+    def parts(self) -> tuple[Goal, ...]:
+        """The goals that this one is made of, the leading one first."""
+        return (self,)
 
     def __and__(self, other: Goal) -> Goal:
         return _Both(self, other)
@@ -85,16 +89,19 @@ class Undetected(Goal):
     weight: float = 1.0
 
     def met(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return _scored(victim).score(x) <= self.threshold
+        return scored(victim).score(x) <= self.threshold
 
     def loss(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return -self.weight * (_scored(victim).score(x) - self.threshold).clamp_min(0)
+        return -self.weight * (scored(victim).score(x) - self.threshold).clamp_min(0)
 
 
 @dataclass(frozen=True)
 class _Both(Goal):
     first: Goal
     second: Goal
+
+    def parts(self) -> tuple[Goal, ...]:
+        return (*self.first.parts(), *self.second.parts())
 
     def met(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
         return self.first.met(victim, x, y) & self.second.met(victim, x, y)
@@ -103,7 +110,12 @@ class _Both(Goal):
         return self.first.loss(victim, x, y) + self.second.loss(victim, x, y)
 
 
-def _scored(victim: Victim) -> ScoredVictim:
+def scored(victim: Victim) -> ScoredVictim:
+    """The victim, once it is known to have a score.
+
+    Raises:
+        InputError: it has none.
+    """
     if not isinstance(victim, ScoredVictim):
-        raise InputError(f"model: {type(victim).__name__} has no score(x), which the goal Undetected needs")
-    return cast(ScoredVictim, victim)
+        raise InputError(f"model: {type(victim).__name__} has no score(x); an attack that knows the detector needs it")
+    return victim

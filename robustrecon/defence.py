@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from . import checkpoint, models, provenance
 from .detectors import Calibration, Score, calibrate, images_needed, load_score
 from .runtime import batched, device_of, evaluating
-from .types import InputError, Verdict, check_images
+from .types import ImageShape, InputError, Verdict, check_images
 
 if TYPE_CHECKING:
     from .types import Images
 
+SAVED_KIND = "defended classifier"
 _CALIBRATION = "calibration.scores"
 
 
@@ -54,6 +55,11 @@ class DefendedClassifier(nn.Module):
             return f"detector={self.detector!r}, not calibrated"
         n = len(self.calibration.scores)
         return f"detector={self.detector!r}, alpha={self.calibration.alpha}, n={n}, threshold={self.threshold:.6g}"
+
+    @property
+    def image_shape(self) -> ImageShape | None:
+        """(C, H, W) of the model's images, where the model says so."""
+        return getattr(self.model, "image_shape", None)
 
     @property
     def threshold(self) -> float:
@@ -126,7 +132,7 @@ class DefendedClassifier(nn.Module):
         load_score(self.detector)  # a function of the user's own cannot be written down
         tensors = {models.WEIGHTS + key: value for key, value in self.model.state_dict().items()}
         card: dict[str, Any] = {
-            "kind": "defended classifier",
+            "kind": SAVED_KIND,
             "detector": self.detector,
             "alpha": calibration.alpha,
             "threshold": calibration.threshold,
@@ -172,7 +178,7 @@ class DefendedClassifier(nn.Module):
         return self.calibration
 
     def _images(self, x: Images) -> Tensor:
-        images = check_images(x, getattr(self.model, "image_shape", None))
+        images = check_images(x, self.image_shape)
         return images.to(device_of(self.model))
 
     def _judge(self, x: Tensor) -> tuple[Tensor, Tensor]:

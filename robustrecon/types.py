@@ -64,9 +64,7 @@ def check_images(x: Any, image_shape: Sequence[int] | None = None, argument: str
         try:
             x = torch.from_numpy(np.array(x))
         except (TypeError, ValueError) as error:
-            raise InputError(
-                f"{argument}: got {type(x).__name__}, must be a tensor or an array of images"
-            ) from error
+            raise InputError(f"{argument}: got {type(x).__name__}, must be a tensor or an array of images") from error
     if not x.is_floating_point():
         raise InputError(f"{argument}: dtype is {x.dtype}, must be floating point with values in [0, 1]")
     wanted = "(B, C, H, W)" if image_shape is None else f"(B, {', '.join(map(str, image_shape))})"

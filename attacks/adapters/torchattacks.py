@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..base import Attack, IterativeAttack
-from ..errors import InputError
 from ..goals import Goal, Misclassified
 
 
@@ -28,13 +27,12 @@ class TorchattacksFGSM(Attack):
     """`torchattacks.FGSM`; the library has it for linf only."""
 
     name = "fgsm"
+    norms = ("linf",)
     pursues = (Misclassified,)
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         import torchattacks
 
-        if self.threat.norm != "linf":
-            raise InputError(f"norm: got {self.threat.norm!r}, must be 'linf' for fgsm of torchattacks")
         attack = torchattacks.FGSM(victim, self.threat.eps)
         attack.set_device(x.device)
         return attack(x, y)

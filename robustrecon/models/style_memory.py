@@ -75,10 +75,10 @@ class StyleMemoryNet(EnergyModel):
             KERNEL,
             stride=2,
             padding=2,
-            output_padding=tuple(1 - side % 2 for side in half),
+            output_padding=(1 - half[0] % 2, 1 - half[1] % 2),
         )
         self.unconv1 = _LastUpsampling(WIDTHS[0], channels, (height, width))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
 
     def extra_repr(self) -> str:
         return f"n_classes={self.n_classes}, style_dim={self.style_dim}, image_shape={self.image_shape}"
@@ -117,7 +117,7 @@ class StyleMemoryNet(EnergyModel):
         """
         pairs = CPU_DECODES if x.device.type == "cpu" else GPU_DECODES
         chunk = max(1, pairs // self.n_classes)
-        energies = []
+        energies: list[Tensor] = []
         for images in x.split(pairs):
             style = self.encode(images)[1]
             energies += map(self._energies, images.split(chunk), style.split(chunk))

@@ -24,7 +24,7 @@ from ..models import EnergyModel, StyleMemoryNet
 from ..runtime import Progress, batched, evaluating, resolve_device, seed_everything, seeded
 from ..types import InputError, unknown_name
 from .objective import FIGURES, PaperObjective
-from .recipes import RECIPES, Recipe
+from .recipes import Recipe, load_recipe
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _OPTIMIZER = "optimizer."
@@ -68,16 +68,12 @@ def train(
             to resume that was made with other settings.
     """
     if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            unknown_name("recipe", recipe, RECIPES)
-        recipe = RECIPES[recipe]
+        recipe = load_recipe(recipe)
     if precision not in PRECISIONS:
         unknown_name("precision", precision, PRECISIONS)
     world = devices * nodes
     if world < 1 or recipe.batch_size % world:
-        raise InputError(
-            f"devices: {devices} on {nodes} nodes, must share out the batch of {recipe.batch_size} evenly"
-        )
+        raise InputError(f"devices: {devices} on {nodes} nodes, must share out the batch of {recipe.batch_size} evenly")
     fabric = Fabric(
         accelerator=resolve_device(device).type,
         devices=devices,
@@ -189,7 +185,11 @@ class _Run:
             "kind": "model",
             "architecture": models.architecture(self.model),
             "recipe": dataclasses.asdict(self.recipe) | {"objective": "paper"},
-            "data": {"name": self.data.name, "n_train": len(self.data.train), "classes": list(self.data.classes)},
+            "data": {
+                "name": self.data.name,
+                "n_train": len(self.data.train),
+                "classes": list(self.data.classes),
+            },
             "seed": self.seed,
         }
 
@@ -228,9 +228,7 @@ class _Run:
         wanted = self._card()
         for key in wanted:
             if saved.card.get(key) != wanted[key]:
-                raise InputError(
-                    f"resume: {self.out} was trained with {key} {saved.card.get(key)}, not {wanted[key]}"
-                )
+                raise InputError(f"resume: {self.out} was trained with {key} {saved.card.get(key)}, not {wanted[key]}")
         return saved
 
 
@@ -251,9 +249,7 @@ def _optimizer_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def _optimizer_from(
-    tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, model: nn.Module
-) -> dict[str, Any]:
+def _optimizer_from(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:
     state: dict[int, dict[str, Tensor]] = {number: {} for number, _ in enumerate(model.parameters())}
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMIZER):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..types import InputError
+from ..types import InputError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,17 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe("paper", epochs=250, batch_size=128, learning_rate=1e-5, schedule="constant"),
-        Recipe(
-            "fast", epochs=5, batch_size=128, learning_rate=3e-3, schedule="one-cycle", least_steps=400
-        ),
+        Recipe("fast", epochs=5, batch_size=128, learning_rate=3e-3, schedule="one-cycle", least_steps=400),
     )
 }
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        InputError: unknown name; the message suggests the closest one.
+    """
+    if name not in RECIPES:
+        unknown_name("recipe", name, RECIPES)
+    return RECIPES[name]

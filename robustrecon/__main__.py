@@ -1,0 +1,5 @@
+"""`python -m robustrecon`."""
+
+from .cli import main
+
+main()

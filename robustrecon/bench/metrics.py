@@ -1,0 +1,120 @@
+"""What a benchmark reports, from labels, scores and rejections alone; the definitions are the README's.
+
+AUROC and ROC curves come from scikit-learn, Clopper-Pearson intervals from scipy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from ..types import InputError
+
+Flags: TypeAlias = NDArray[np.bool_]
+Scores: TypeAlias = NDArray[np.float64]
+
+FALSE_POSITIVE_RATES = ("0.01", "0.05", "0.10")
+CONFIDENCE = 0.95
+
+
+def measure(images: Mapping[str, Any], threshold: float) -> dict[str, Any]:
+    """Every figure of a cell.
+
+    Args:
+        images: what happened to each of n images, as sequences of length n: `y` (true label), `clean_label`,
+            `clean_score`, `label` and `score` (under attack).
+        threshold: scores above it are rejected.
+
+    Returns:
+        `clean`, `attack`, `detection`, `robust_risk` and `intervals`, as numbers; None where a rate has no
+        denominator.
+
+    Raises:
+        InputError: no images, or sequences of different lengths.
+    """
+    y, clean_label, label = (np.asarray(images[key]) for key in ("y", "clean_label", "label"))
+    clean_score, score = _finite(images["clean_score"]), _finite(images["score"])
+    if len({len(column) for column in (y, clean_label, label, clean_score, score)}) != 1 or not len(y):
+        raise InputError("images: must be n > 0 labels and scores each")
+    right, rejected = clean_label == y, clean_score > threshold
+    wrong = label != y
+    fell = right & wrong
+    undetected = wrong & ~(score > threshold)
+    risky = ~right | rejected | undetected
+
+    rates = {
+        "clean.accuracy": _Rate(right),
+        "clean.rejection_rate": _Rate(rejected),
+        "clean.accepted_accuracy": _Rate(right, among=~rejected),
+        "attack.accuracy": _Rate(~wrong),
+        "attack.success_rate": _Rate(fell, among=right),
+        "detection.undetected_success": _Rate(undetected),
+        "robust_risk": _Rate(risky),
+    }
+    return {
+        "clean": {
+            "accuracy": rates["clean.accuracy"].value,
+            "rejection_rate": rates["clean.rejection_rate"].value,
+            "accepted_accuracy": rates["clean.accepted_accuracy"].value,
+        },
+        "attack": {
+            "accuracy": rates["attack.accuracy"].value,
+            "success_rate": rates["attack.success_rate"].value,
+        },
+        "detection": {
+            "auroc_success": _auroc(clean_score, score[fell]),
+            "auroc_all": _auroc(clean_score, score),
+            "tpr_at_fpr": _tpr_at_fpr(clean_score, score[fell]),
+            "undetected_success": rates["detection.undetected_success"].value,
+            "threshold": threshold,
+        },
+        "robust_risk": rates["robust_risk"].value,
+        "intervals": {name: rate.interval for name, rate in rates.items()},
+    }
+
+
+def roc(clean_score: Any, score: Any) -> tuple[Scores, Scores]:
+    """False and true positive rates of telling adversarial scores (positives) from clean ones."""
+    clean, adversarial = _finite(clean_score), _finite(score)
+    truth = np.r_[np.zeros(len(clean)), np.ones(len(adversarial))]
+    fpr, tpr, _ = roc_curve(truth, np.r_[clean, adversarial], drop_intermediate=False)
+    return fpr, tpr
+
+
+class _Rate:
+    """A share of images, and its exact 95 % interval; both None among no images."""
+
+    def __init__(self, flags: Flags, among: Flags | None = None) -> None:
+        flags = flags if among is None else flags[among]
+        self.value: float | None = None
+        self.interval: list[float] | None = None
+        if len(flags):
+            hits = int(flags.sum())
+            self.value = hits / len(flags)
+            interval = binomtest(hits, len(flags)).proportion_ci(CONFIDENCE, method="exact")
+            self.interval = [float(interval.low), float(interval.high)]
+
+
+def _auroc(clean: Scores, adversarial: Scores) -> float | None:
+    if not len(adversarial):
+        return None
+    truth = np.r_[np.zeros(len(clean)), np.ones(len(adversarial))]
+    return float(roc_auc_score(truth, np.r_[clean, adversarial]))
+
+
+def _tpr_at_fpr(clean: Scores, adversarial: Scores) -> dict[str, float | None]:
+    """The highest true positive rate on successful attacks at a false positive rate of at most each bound."""
+    if not len(adversarial):
+        return dict.fromkeys(FALSE_POSITIVE_RATES)
+    fpr, tpr = roc(clean, adversarial)
+    return {bound: float(tpr[fpr <= float(bound)].max()) for bound in FALSE_POSITIVE_RATES}
+
+
+def _finite(scores: Any) -> Scores:
+    """A score that is not a number is as suspicious as can be."""
+    return np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=np.finfo(np.float64).max)

@@ -1,0 +1,179 @@
+"""Pictures: ROC curves of all cells, and sheets that show why inputs were flagged."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..defence import DefendedClassifier
+from ..files import atomic_write
+from .cell import attack_title, budget
+from .metrics import roc as roc_points
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
+LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
+_STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 130}
+
+
+def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> Path:
+    """ROC curves of every cell, clean against successful adversarial images: a panel an attack.
+
+    Colour is the budget, line style the detector. `log_x` shows the false-positive rate on a logarithmic axis,
+    where a detector earns its keep.
+    """
+    attacks = list(dict.fromkeys(attack_title(result["spec"]) for result in results))
+    budgets = list(dict.fromkeys(budget(result["spec"]) for result in results))
+    detectors = list(dict.fromkeys(result["spec"]["detector"] for result in results))
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(max(6.4, 0.8 + 3.6 * len(attacks)), 4.4), layout="constrained")
+        panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
+        for panel, attack in zip(panels, attacks, strict=True):
+            for result in (result for result in results if attack_title(result["spec"]) == attack):
+                _curve(panel, result, budgets, detectors)
+            panel.set(title=attack, xlabel="false positive rate", ylim=(0, 1.01))
+            panel.grid(alpha=0.25)
+            if log_x:
+                panel.set(xscale="log", xlim=(1 / results[0]["spec"]["n"], 1))
+            else:
+                panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+                panel.set(xlim=(-0.01, 1))
+        panels[0].set_ylabel("true positive rate, successful attacks")
+        handles, labels = _legend(budgets, detectors)
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
+        spec = results[0]["spec"]
+        figure.suptitle(f"{spec['data']}, {spec['model']}, n = {spec['n']}")
+        return _write(figure, path)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One input, clean and attacked, with what the model draws of it.
+
+    Attributes:
+        clean, adversarial: (C, H, W) images.
+        drawings: drawings of the adversarial image under the predicted, the best other and the true label, with
+            those labels and their energies.
+        rejected: what the detector says of the adversarial image.
+    """
+
+    clean: Tensor
+    adversarial: Tensor
+    drawings: list[tuple[Tensor, int, float]]
+    score: float
+    rejected: bool
+
+
+def pick_examples(
+    defended: DefendedClassifier, clean: Tensor, adversarial: Tensor, y: Tensor, most: int = 8
+) -> list[Example]:
+    """Up to `most` successful attacks, half of them caught where there are enough of both kinds.
+
+    Args:
+        defended: calibrated, over a model with `reconstruct(x, labels)`.
+        clean, adversarial: (B, C, H, W) images.
+        y: (B,) true labels.
+    """
+    reconstruct = getattr(defended.model, "reconstruct", None)
+    if reconstruct is None:
+        return []
+    verdict = defended.inspect(adversarial)
+    fell = verdict.label != y
+    caught, missed = (fell & verdict.rejected).nonzero()[:, 0], (fell & ~verdict.rejected).nonzero()[:, 0]
+    half = most // 2
+    n_caught = min(len(caught), max(half, most - len(missed)))
+    chosen = torch.cat([caught[:n_caught], missed[: most - n_caught]])
+    if not len(chosen):
+        return []
+    x, predicted, true = adversarial[chosen], verdict.label[chosen], y[chosen]
+    with torch.no_grad():
+        energies = defended.class_energies(x)
+        best_other = energies.scatter(1, predicted[:, None], float("inf")).argmin(1)
+        labels = torch.stack([predicted, best_other, true], dim=1)
+        drawn = torch.stack([reconstruct(x, column) for column in labels.T], dim=1).cpu()
+    costs = energies.gather(1, labels)
+    return [
+        Example(
+            clean[index].cpu(),
+            adversarial[index].cpu(),
+            list(zip(drawn[row], labels[row].tolist(), costs[row].tolist(), strict=True)),
+            verdict.score[index].item(),
+            bool(verdict.rejected[index]),
+        )
+        for row, index in enumerate(chosen.tolist())
+    ]
+
+
+def examples(picked: Sequence[Example], classes: Sequence[str], path: Path, title: str) -> Path:
+    """A sheet: a column an input; clean, adversarial, and drawn under three labels, with energies."""
+    rows = ("clean", "adversarial", "drawn as predicted", "drawn as best other", "drawn as true label")
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(1.4 + 1.15 * len(picked), 7.4), layout="constrained")
+        axes = figure.subplots(len(rows), len(picked), squeeze=False)
+        for column, example in enumerate(picked):
+            true, predicted = example.drawings[2][1], example.drawings[0][1]
+            verdict = "rejected" if example.rejected else "accepted"
+            cells = [
+                (example.clean, f"is {_short(classes[true])}"),
+                (example.adversarial, f"read as {_short(classes[predicted])}, score {example.score:.1f}\n{verdict}"),
+                *((image, f"{_short(classes[label])}: E = {energy:.1f}") for image, label, energy in example.drawings),
+            ]
+            for axis, (image, text) in zip(axes[:, column], cells, strict=True):
+                _image(axis, image)
+                axis.set_title(text, fontsize=8)
+            colour = COLOURS[2] if example.rejected else COLOURS[1]
+            axes[1, column].title.set_color(colour)
+            for side in axes[1, column].spines.values():
+                side.set(visible=True, color=colour, linewidth=2)
+        for axis, name in zip(axes[:, 0], rows, strict=True):
+            axis.set_ylabel(name, rotation=0, ha="right", va="center")
+        figure.suptitle(title)
+        return _write(figure, path)
+
+
+def _curve(panel: Any, result: dict[str, Any], budgets: list[str], detectors: list[str]) -> None:
+    images = {key: np.asarray(column) for key, column in result["images"].items()}
+    fell = (images["clean_label"] == images["y"]) & (images["label"] != images["y"])
+    if not fell.any():
+        return
+    fpr, tpr = roc_points(images["clean_score"], images["score"][fell])
+    colour = COLOURS[budgets.index(budget(result["spec"])) % len(COLOURS)]
+    line = LINES[detectors.index(result["spec"]["detector"]) % len(LINES)]
+    panel.plot(fpr, tpr, color=colour, linestyle=line, linewidth=1.6)
+
+
+def _legend(budgets: list[str], detectors: list[str]) -> tuple[list[Any], list[str]]:
+    from matplotlib.lines import Line2D
+
+    colours = [Line2D([], [], color=COLOURS[i % len(COLOURS)]) for i, _ in enumerate(budgets)]
+    lines = [Line2D([], [], color="0.3", linestyle=LINES[i % len(LINES)]) for i, _ in enumerate(detectors)]
+    return [*colours, *lines], [*budgets, *detectors]
+
+
+def _short(name: str) -> str:
+    return name.split(" - ")[0]  # torchvision calls MNIST's classes "3 - three"
+
+
+def _image(axis: Any, image: Tensor) -> None:
+    pixels = image.movedim(0, -1).clamp(0, 1).numpy()
+    axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+    axis.set(xticks=[], yticks=[])
+    for side in axis.spines.values():
+        side.set_visible(False)
+
+
+def _write(figure: Figure, path: Path) -> Path:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return atomic_write(path, buffer.getvalue())

@@ -1,0 +1,138 @@
+"""Tables and reports, made from results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_write
+from . import plots, store
+from .cell import Spec, attack_title, budget
+
+Result = dict[str, Any]
+
+BLIND = (
+    "None of these attacks knows the detector. They say what the detector sees of attacks on the classifier alone; "
+    "an adversary who attacks both together does better, so read the robust risk as a lower bound. "
+    "Add `--attack selective`."
+)
+AWARE = (
+    "The attacks that know the detector are the ones to judge it by; an adversary may be better still, so read the "
+    "robust risk as a lower bound."
+)
+DEFINITIONS = """\
+- **aware**: whether the attack knows the detector.
+- **clean acc.**, **clean rej.**: accuracy and rejection rate on the clean images.
+- **acc.**: accuracy under attack; an image that was wrong when clean is not attacked and counts as wrong.
+- **success**: share of the images classified correctly when clean that end with a wrong label.
+- **AUROC**: of the score, clean images against successful adversarial ones; **AUROC all**: against all of them.
+- **TPR @ 5 %**: share of successful attacks with a score above what 5 % of the clean images exceed.
+- **undetected**: share of all images that end with a wrong label and are accepted.
+- **robust risk**: share of images that are wrong or rejected when clean, or end wrong and accepted; with its 95 %
+  Clopper-Pearson interval.
+- **checks**: signs that the attack failed rather than that the defence held; a dash where none fired."""
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _auroc(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _risk(result: Result) -> str:
+    low, high = result["intervals"]["robust_risk"]
+    return f"{_percent(result['robust_risk'])} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+COLUMNS: dict[str, Callable[[Result], str]] = {
+    "attack": lambda result: attack_title(result["spec"]),
+    "aware": lambda result: "yes" if result["knows_detector"] else "no",
+    "budget": lambda result: budget(result["spec"]),
+    "detector": lambda result: result["spec"]["detector"],
+    "clean acc.": lambda result: _percent(result["clean"]["accuracy"]),
+    "clean rej.": lambda result: _percent(result["clean"]["rejection_rate"]),
+    "acc.": lambda result: _percent(result["attack"]["accuracy"]),
+    "success": lambda result: _percent(result["attack"]["success_rate"]),
+    "AUROC": lambda result: _auroc(result["detection"]["auroc_success"]),
+    "AUROC all": lambda result: _auroc(result["detection"]["auroc_all"]),
+    "TPR @ 5 %": lambda result: _percent(result["detection"]["tpr_at_fpr"]["0.05"]),
+    "undetected": lambda result: _percent(result["detection"]["undetected_success"]),
+    "robust risk": _risk,
+    "checks": lambda result: ", ".join(sign["name"] for sign in result["checks"]) or "–",
+}
+
+
+def table(results: Sequence[Result]) -> str:
+    """A Markdown table, a row a cell, padded so that it also reads well as plain text."""
+    rows = [list(COLUMNS), *([column(result) for column in COLUMNS.values()] for result in results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def summary(results: Sequence[Result]) -> str:
+    """What the rows of a table have in common, in a line."""
+    spec = results[0]["spec"]
+    engines = dict.fromkeys(f"{result['spec']['attack']} by {_engine(result['spec'])}" for result in results)
+    return (
+        f"{spec['data']}, {spec['model']}: the first {spec['n']} test images; detectors calibrated to a false-alarm "
+        f"rate of {spec['alpha']:g}; {', '.join(engines)}."
+    )
+
+
+def caveat(results: Sequence[Result]) -> str:
+    """How far the figures can be trusted."""
+    return AWARE if any(result["knows_detector"] for result in results) else BLIND
+
+
+def _engine(spec: dict[str, Any]) -> str:
+    return "this library" if spec["engine"] == "own" else spec["engine"] or "the user"
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The report of one model on one data set."""
+    environment = results[0]["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    spec = results[0]["spec"]
+    parts = [
+        f"# {spec['model']} on {spec['data']}",
+        summary(results),
+        table(results),
+        f"**{caveat(results)}**",
+        DEFINITIONS,
+        *_fired(results),
+        "![ROC curves](roc.png)",
+        "![Examples](examples.png)",
+        f"Commit {environment['commit']}, {environment['device']}, {environment['threads']} threads; {versions}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def write(root: Path, spec: dict[str, Any], log_x: bool = False) -> list[Path]:
+    """Write `report.md` and `roc.png` from all results under `root` that can stand beside that of `spec`.
+
+    They are those for the same data, model, weights, images and false-alarm rate.
+    """
+    folder = root / Spec(**spec).folder
+    shared = ("weights", "n", "alpha")
+    results = [result for result in store.read_all(folder) if all(result["spec"][key] == spec[key] for key in shared)]
+    return [
+        atomic_write(folder / "report.md", markdown(results)),
+        plots.roc(results, folder / "roc.png", log_x),
+    ]
+
+
+def _fired(results: Sequence[Result]) -> list[str]:
+    lines = [
+        f"- {attack_title(result['spec'])}, {budget(result['spec'])}, {result['spec']['detector']}: "
+        f"{sign['name']}: {sign['message']}"
+        for result in results
+        for sign in result["checks"]
+    ]
+    return ["Checks that fired, each a doubt about the row it names:\n\n" + "\n".join(lines)] if lines else []

@@ -1,0 +1,210 @@
+"""Running cells: attack, judge, measure, store; what is stored already is not run again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+import attacks
+
+from .. import provenance
+from ..defence import DefendedClassifier
+from ..runtime import Progress, device_of
+from ..types import InputError, Verdict, check_fraction
+from . import plots, store
+from .cell import Spec, attack_title, budget
+from .metrics import measure
+from .subject import Subject
+
+
+def run(
+    subject: Subject,
+    names: Sequence[str],
+    *,
+    eps: Sequence[float] = (0.1, 0.2, 0.3),
+    norm: str = "linf",
+    steps: int = 40,
+    engine: str | None = None,
+    detectors: Sequence[str] = ("label_margin",),
+    alpha: float = 0.05,
+    n: int = 1000,
+    seed: int = 0,
+    out: str | Path = "results",
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Measure every detector under every attack at every eps; returns the cells' results in that order.
+
+    Args:
+        subject: the model and its data.
+        names: attacks of `attacks.CATALOGUE`, or `module:factory`.
+        eps: radii of the budget.
+        norm: "linf" or "l2".
+        steps: gradient steps, of attacks that take steps.
+        engine: the library that runs the attacks; by default each attack's own default.
+        detectors: names of scores.
+        alpha: bound on the false-alarm rate, calibrated on the calibration part.
+        n: the first n images of the test part (all of them when there are fewer).
+        seed: of the attacks.
+        out: folder of all results; a cell that is stored there already is not run again.
+        progress: show progress on stderr.
+
+    Raises:
+        InputError: an unknown name or a value out of range; nothing has been run then.
+    """
+    if n < 1:
+        raise InputError(f"n: got {n}, must be at least 1")
+    if not (names and eps and detectors):
+        raise InputError("attack, eps and detector: must be at least one each")
+    check_fraction(alpha, "alpha")
+    defences = {detector: DefendedClassifier(subject.model, detector) for detector in detectors}
+    planned = [_Planned(name, engine, norm, radius, steps, seed) for name in names for radius in eps]
+    bench = _Bench(subject, defences, alpha, n, Path(out), progress)
+    return [result for attack in planned for result in bench.cells(attack)]
+
+
+def draw_examples(subject: Subject, result: dict[str, Any], path: Path, most: int = 8, among: int = 64) -> Path | None:
+    """Attack the first `among` test images as in `result` and draw up to `most` that fell; None if none did."""
+    spec = Spec(**result["spec"])
+    planned = _Planned(spec.attack, spec.engine, spec.norm, spec.eps, spec.steps or 1, spec.seed)
+    defences = {spec.detector: DefendedClassifier(subject.model, spec.detector)}
+    bench = _Bench(subject, defences, spec.alpha, min(among, spec.n), path.parent, progress=False)
+    outcome = bench.attack(planned, spec.detector).outcome
+    moved = outcome.distance > 0  # an image that was wrong when clean was not attacked
+    images = (bench.x[moved], outcome.x[moved], bench.y[moved])
+    picked = plots.pick_examples(bench.calibrated(spec.detector), *images, most) if moved.any() else []
+    if not picked:
+        return None
+    title = (
+        f"{spec.data}, {spec.model}, {attack_title(result['spec'])} {budget(result['spec'])}\n"
+        f"{spec.detector} rejects scores above {bench.calibrated(spec.detector).threshold:.4g}"
+    )
+    return plots.examples(picked, subject.data.classes, path, title)
+
+
+class _Planned:
+    """An attack that is to be run, checked before the first one is."""
+
+    def __init__(self, name: str, engine: str | None, norm: str, eps: float, steps: int, seed: int) -> None:
+        self.name, self.engine = name, attacks.engine_of(name, engine)
+        self.steps = steps if attacks.takes(name, "steps", engine) else None
+        counted = {} if self.steps is None else {"steps": self.steps}
+        self.attack = attacks.load(name, engine, eps=eps, norm=norm, seed=seed, **counted)
+
+
+class _Bench:
+    """The cells of one model; what they share is computed once, and only when a cell needs it."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        defences: dict[str, DefendedClassifier],
+        alpha: float,
+        n: int,
+        root: Path,
+        progress: bool,
+    ) -> None:
+        self.subject, self.defences, self.alpha, self.root, self.progress = (
+            subject,
+            defences,
+            alpha,
+            root,
+            progress,
+        )
+        part = subject.data.test.head(n)
+        self.device = device_of(subject.model)
+        self.x, self.y = part.x.to(self.device), part.y.to(self.device)
+        self._clean: dict[str, Verdict] = {}
+
+    def cells(self, planned: _Planned) -> list[dict[str, Any]]:
+        """One result a detector; an attack that does not know the detector is run once for all of them."""
+        attacked: _Attacked | None = None
+        results = []
+        for detector in self.defences:
+            spec = self._spec(planned, detector)
+            result = store.find(self.root, spec)
+            if result is None:
+                if attacked is None or planned.attack.knows_detector:
+                    attacked = self.attack(planned, detector)
+                result = {"spec": spec.as_dict(), **self._result(attacked, detector)}
+                store.write(self.root, spec, result)
+            results.append(result)
+        return results
+
+    def _spec(self, planned: _Planned, detector: str) -> Spec:
+        return Spec(
+            data=self.subject.data.name,
+            model=self.subject.name,
+            weights=self.subject.weights,
+            detector=detector,
+            attack=planned.name,
+            engine=planned.engine,
+            norm=planned.attack.threat.norm,
+            eps=planned.attack.threat.eps,
+            steps=planned.steps,
+            seed=planned.attack.seed,
+            n=len(self.y),
+            alpha=self.alpha,
+        )
+
+    def calibrated(self, detector: str) -> DefendedClassifier:
+        defended = self.defences[detector]
+        if defended.calibration is None:
+            defended.calibrate(self.subject.data.calibration.x, self.alpha)
+            self._clean[detector] = defended.inspect(self.x)
+        return defended
+
+    def attack(self, planned: _Planned, detector: str) -> _Attacked:
+        attack = planned.attack
+        victim: nn.Module = self.subject.model
+        goal: attacks.Goal = attacks.Misclassified()
+        if attack.knows_detector:
+            victim = self.calibrated(detector)
+            goal = goal & attacks.Undetected(victim.threshold)
+        title = f"{planned.name} {attack.threat.norm} {attack.threat.eps:g}"
+        started = time.monotonic()
+        with Progress(title, len(self.y), "images", self.progress) as bar:
+            outcome = attack(victim, self.x, self.y, goal, advance=bar.advance)
+        seconds = time.monotonic() - started
+        fired = attacks.check(victim, self.x, self.y, outcome, goal)
+        return _Attacked(outcome, attack.knows_detector, [asdict(sign) for sign in fired], seconds)
+
+    def _result(self, attacked: _Attacked, detector: str) -> dict[str, Any]:
+        started = time.monotonic()
+        defended = self.calibrated(detector)
+        clean, verdict = self._clean[detector], defended.inspect(attacked.outcome.x)
+        seconds = attacked.seconds + time.monotonic() - started
+        images = {
+            "y": self.y.tolist(),
+            "clean_label": clean.label.tolist(),
+            "clean_score": _digits(clean.score),
+            "label": verdict.label.tolist(),
+            "score": _digits(verdict.score),
+            "distance": _digits(attacked.outcome.distance),
+        }
+        return {
+            **measure(images, defended.threshold),
+            "knows_detector": attacked.knows_detector,
+            "checks": attacked.checks,
+            "environment": provenance.environment(self.device),
+            "seconds": seconds,
+            "images_per_second": len(self.y) / seconds,
+            "images": images,
+        }
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    outcome: attacks.Outcome
+    knows_detector: bool
+    checks: list[dict[str, str]]
+    seconds: float
+
+
+def _digits(values: Tensor) -> list[float]:
+    """float32 values with as many digits as tell them apart."""
+    return [float(f"{value:.9g}") for value in values.tolist()]

@@ -1,0 +1,108 @@
+"""What is attacked or asked: a model with its data, trained first where there is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import checkpoint
+from ..data import Dataset, load_data
+from ..defence import SAVED_KIND, DefendedClassifier
+from ..models import EnergyModel, load_with_card
+from ..runtime import resolve_device
+from ..training import train
+from ..types import InputError
+from .cell import slug
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is attacked: a model, what to call it, and the data it is tested on."""
+
+    model: EnergyModel
+    name: str
+    weights: str
+    data: Dataset
+
+
+def load_subject(
+    model: str | Path | None = None,
+    data: str | None = None,
+    data_dir: str | Path = "data",
+    device: str = "auto",
+    progress: bool = True,
+) -> Subject:
+    """The model and its data; without a model, the default one for the data, trained once and kept in `runs/`.
+
+    Args:
+        model: a folder that `robustrecon train` wrote, or a .safetensors file.
+        data: a data set's name; by default the one that the model was trained on, or `digits`.
+        data_dir: where the data is.
+        device: to attack on.
+        progress: show the training's progress.
+
+    Raises:
+        InputError: no such model or data, or the two do not fit.
+    """
+    place = resolve_device(device)
+    if model is None:
+        dataset = load_data(data or "digits", data_dir)
+        model = RUNS / slug(dataset.name)
+        _train_default(dataset, model, device, progress)
+        loaded, card = load_with_card(model)
+    else:
+        loaded, card = load_with_card(model)
+        dataset = load_data(data or card.get("data", {}).get("name", "digits"), data_dir)
+    if loaded.image_shape != dataset.image_shape or loaded.n_classes != dataset.n_classes:
+        raise InputError(
+            f"data: {dataset.name} has {dataset.n_classes} classes of {dataset.image_shape} images, must have "
+            f"{loaded.n_classes} of {loaded.image_shape} for the model {model}"
+        )
+    recipe = card.get("recipe", {}).get("name")
+    name = f"{loaded.name}-{recipe}" if recipe else loaded.name
+    return Subject(loaded.to(place), name, card["sha256"][:16], dataset)
+
+
+def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> None:
+    """Train the default model for `data` unless that was done before; go on where a killed run stopped."""
+    if (out / checkpoint.MODEL_FILE).exists() and checkpoint.load(out).card.get("finished"):
+        return
+    print(f"no --model given: training the default one for {data.name}, kept in {out}", file=sys.stderr)
+    train(data, out, device=device, resume=True, progress=progress)
+
+
+def load_defended(
+    model: str | Path,
+    detector: str | None = None,
+    alpha: float | None = None,
+    data_dir: str | Path = "data",
+    device: str = "auto",
+) -> tuple[DefendedClassifier, Sequence[str] | None]:
+    """A calibrated classifier and, where known, its class names.
+
+    Args:
+        model: what `DefendedClassifier.save` wrote, or a trained model, which is calibrated on the calibration
+            part of the data it was trained on.
+        detector, alpha: for a trained model; "label_margin" and 0.05 by default.
+        data_dir: where a trained model's data is.
+        device: to judge on.
+
+    Raises:
+        InputError: no such model or data, or a detector or alpha for a classifier that is calibrated already.
+    """
+    card = checkpoint.load(model).card
+    if card.get("kind") == SAVED_KIND:
+        if detector is not None or alpha is not None:
+            raise InputError(
+                f"detector, alpha: {model} is calibrated already ({card['detector']}, alpha={card['alpha']}), "
+                "must be left out"
+            )
+        return DefendedClassifier.load(model).to(resolve_device(device)), None
+    subject = load_subject(model, data_dir=data_dir, device=device)
+    defended = DefendedClassifier(subject.model, detector or "label_margin")
+    defended.calibrate(subject.data.calibration.x, 0.05 if alpha is None else alpha)
+    return defended, subject.data.classes

@@ -1,0 +1,229 @@
+"""The command line: it parses, calls the library and prints. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Defend PyTorch image classifiers against adversarial examples by class-conditional reconstruction.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    str | None,
+    typer.Option(help="digits, mnist, emnist-letters, fashion-mnist, cifar10 or folder:PATH (a folder a class)."),
+]
+DataDir = Annotated[Path, typer.Option(help="Where the data is, or is downloaded to (torchvision's layout).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Detector = Annotated[str, typer.Option(help="label_margin or global_error.")]
+Alpha = Annotated[float, typer.Option(help="Bound on the false-alarm rate, in (0, 1).")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+
+
+@app.command()
+def train(
+    data: Data = "digits",
+    recipe: Annotated[str, typer.Option(help="fast, or paper (the paper's own 250 epochs).")] = "fast",
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; runs/DATA by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Over all devices together, instead of the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of initial weights, order and noise.")] = 0,
+    device: Device = "auto",
+    devices: Annotated[int, typer.Option(help="Processes on this machine, one a device.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch in --out.")] = False,
+    data_dir: DataDir = Path("data"),
+) -> None:
+    """Train a style-memory network; writes model.safetensors, its card model.json, and metrics.csv."""
+    from dataclasses import replace
+
+    from . import checkpoint
+    from .bench.cell import slug
+    from .data import load_data
+    from .training import load_recipe
+    from .training import train as train_model
+
+    chosen = load_recipe(recipe)
+    if epochs is not None:
+        chosen = replace(chosen, epochs=epochs, least_steps=0)
+    if batch_size is not None:
+        chosen = replace(chosen, batch_size=batch_size)
+    dataset = load_data(data or "digits", data_dir)
+    folder = Path("runs") / slug(dataset.name) if out is None else out
+    train_model(
+        dataset,
+        folder,
+        chosen,
+        seed=seed,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        precision=precision,
+        resume=resume,
+    )
+    if _first_process():
+        accuracy = checkpoint.load(folder).card["accuracy"]
+        print(f"test accuracy {accuracy['test']:.2%} (n = {accuracy['n']}); model, card and metrics in {folder}")
+
+
+@app.command()
+def bench(
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(help="An attack (see `robustrecon attacks`) or module:factory; repeatable. pgd by default."),
+    ] = None,
+    eps: Annotated[
+        list[float] | None, typer.Option(help="Radius of the budget; repeatable. 0.1, 0.2, 0.3 by default.")
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    steps: Annotated[int, typer.Option(help="Gradient steps, of attacks that take steps.")] = 40,
+    engine: Annotated[str | None, typer.Option(help="torchattacks, art or own.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A trained model; without it the default one is trained, once.")
+    ] = None,
+    data: Data = None,
+    data_dir: DataDir = Path("data"),
+    detector: Annotated[
+        list[str] | None, typer.Option(help="label_margin or global_error; repeatable. Both by default.")
+    ] = None,
+    alpha: Alpha = 0.05,
+    n: Annotated[int, typer.Option(help="The first N test images.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the attacks.")] = 0,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of all results; what is there already is not run again.")] = Path(
+        "results"
+    ),
+    log_x: Annotated[bool, typer.Option("--log-x", help="Draw the ROC curves over a logarithmic axis.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Attack a defended model and report accuracy, detection ROC and robust risk."""
+    from .bench import draw_examples, load_subject, report, run, store
+    from .detectors import SCORES
+
+    detectors = detector or list(SCORES)
+    subject = load_subject(model, data, data_dir, device)
+    results = run(
+        subject,
+        attack or ["pgd"],
+        eps=eps or [0.1, 0.2, 0.3],
+        norm=norm,
+        steps=steps,
+        engine=engine,
+        detectors=detectors,
+        alpha=alpha,
+        n=n,
+        seed=seed,
+        out=out,
+    )
+    written = report.write(out, results[-1]["spec"], log_x)
+    sheet = draw_examples(subject, results[-len(detectors)], written[0].parent / "examples.png")
+    if as_json:
+        print(json.dumps([store.without_images(result) for result in results], indent=2))
+        return
+    print(f"{report.summary(results)}\n\n{report.table(results)}\n\n{report.caveat(results)}\n")
+    for path in [*written, *([sheet] if sheet else [])]:
+        print(path)
+
+
+@app.command()
+def detect(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Image files.")],
+    model: Annotated[
+        Path, typer.Option(help="A trained model's folder, or a saved DefendedClassifier (.safetensors).")
+    ] = Path("runs/digits"),
+    detector: Annotated[str | None, typer.Option(help="label_margin (the default) or global_error.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Bound on the false-alarm rate; 0.05 by default.")] = None,
+    data_dir: DataDir = Path("data"),
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Judge image files; exit code 1 when any is rejected.
+
+    A trained model is calibrated first, on the calibration part of the data it was trained on; a saved
+    DefendedClassifier is calibrated already. Images are converted to the model's channels and resized.
+    """
+    from .bench import load_defended
+    from .data import read_images
+
+    defended, classes = load_defended(model, detector, alpha, data_dir, device)
+    assert defended.image_shape is not None  # every model that can be loaded by path says it
+    verdict = defended.inspect(read_images(files, defended.image_shape))
+    rows: list[dict[str, Any]] = [
+        {
+            "file": str(file),
+            "label": label,
+            "class": classes[label] if classes else None,
+            "score": score,
+            "p_value": p_value,
+            "rejected": rejected,
+        }
+        for file, label, score, p_value, rejected in zip(
+            files,
+            verdict.label.tolist(),
+            verdict.score.tolist(),
+            verdict.p_value.tolist(),
+            verdict.rejected.tolist(),
+            strict=True,
+        )
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        width = max(len(row["file"]) for row in rows)
+        print(f"{'file':<{width}}  label  {'score':>10}  {'p-value':>8}  verdict")
+        for row in rows:
+            judged = "rejected" if row["rejected"] else "accepted"
+            print(f"{row['file']:<{width}}  {row['label']:>5}  {row['score']:>10.4g}  {row['p_value']:>8.4f}  {judged}")
+    if verdict.rejected.any():
+        raise typer.Exit(1)
+
+
+@app.command(name="attacks")
+def list_attacks() -> None:
+    """List the attacks with their engines and where they were published."""
+    from attacks import CATALOGUE
+
+    for name, entry in CATALOGUE.items():
+        print(f"{name}: {entry.description}")
+        print(f"    engines: {', '.join(entry.engines)}")
+        print(f"    {entry.citation}")
+
+
+def _first_process() -> bool:
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def main() -> None:
+    """Run the command line: bad input is one line on stderr and exit code 2, a stopped run is exit code 130."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        _fail(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        print("robustrecon: stopped; finished work is kept (train goes on with --resume)", file=sys.stderr)
+        sys.exit(130)
+    except ValueError as error:
+        from attacks import InputError as AttackInputError
+
+        from .types import InputError
+
+        if not isinstance(error, (InputError, AttackInputError)):
+            raise
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+
+
+def _fail(message: str) -> None:
+    print(f"robustrecon: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
