@@ -48,7 +48,8 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
     blob = safetensors.torch.save(still, metadata={"card": json.dumps(complete)})
     beside = path.with_suffix(".json")
     # Killed at any point, what lies there is loadable: the old pair, one file alone, or the new pair.
-    beside.unlink(missing_ok=True)
+    if beside.exists():
+        beside.unlink()
     atomic_write(path, blob)
     atomic_write(beside, json.dumps(complete, indent=2) + "\n")
     return path

@@ -46,8 +46,8 @@ def train(
     from dataclasses import replace
 
     from . import checkpoint
-    from .bench.cell import slug
     from .data import load_data
+    from .files import slug
     from .training import load_recipe
     from .training import train as train_model
 
@@ -105,8 +105,9 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Attack a defended model and report accuracy, detection ROC and robust risk."""
-    from .bench import draw_examples, load_subject, report, run, store
+    from .bench import draw_examples, report, run, store
     from .detectors import SCORES
+    from .subject import load_subject
 
     detectors = detector or list(SCORES)
     subject = load_subject(model, data, data_dir, device)
@@ -124,7 +125,7 @@ def bench(
         out=out,
     )
     written = report.write(out, results[-1]["spec"], log_x)
-    sheet = draw_examples(subject, results[-len(detectors)], written[0].parent / "examples.png")
+    sheet = draw_examples(subject, results, written[0].parent / "examples.png")
     if as_json:
         print(json.dumps([store.without_images(result) for result in results], indent=2))
         return
@@ -150,8 +151,8 @@ def detect(
     A trained model is calibrated first, on the calibration part of the data it was trained on; a saved
     DefendedClassifier is calibrated already. Images are converted to the model's channels and resized.
     """
-    from .bench import load_defended
     from .data import read_images
+    from .subject import load_defended
 
     defended, classes = load_defended(model, detector, alpha, data_dir, device)
     assert defended.image_shape is not None  # every model that can be loaded by path says it

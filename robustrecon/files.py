@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
     return path
+
+
+def slug(name: str) -> str:
+    """A name fit for a file: `folder:photos/cats` becomes `folder-photos-cats`."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")
 
 
 def _umask() -> int:

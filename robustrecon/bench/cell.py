@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from ..files import slug
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,6 @@ class Spec:
         """The cell's file, below the folder of all results."""
         name = f"{slug(self.attack)}-{self.norm}-{self.eps:g}-s{self.seed}.json"
         return self.folder / slug(self.detector) / name
-
-
-def slug(name: str) -> str:
-    """A name fit for a file: `folder:photos/cats` becomes `folder-photos-cats`."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.")
 
 
 def attack_title(spec: Mapping[str, Any]) -> str:

@@ -34,17 +34,20 @@ DEFINITIONS = """\
 - **checks**: signs that the attack failed rather than that the defence held; a dash where none fired."""
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A rate for a table; a dash where there is none."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def _auroc(value: float | None) -> str:
+def decimals(value: float | None) -> str:
+    """An AUROC for a table; a dash where there is none."""
     return "–" if value is None else f"{value:.4f}"
 
 
-def _risk(result: Result) -> str:
+def risk(result: Result) -> str:
+    """The robust risk for a table, with its interval."""
     low, high = result["intervals"]["robust_risk"]
-    return f"{_percent(result['robust_risk'])} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{percent(result['robust_risk'])} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 COLUMNS: dict[str, Callable[[Result], str]] = {
@@ -52,22 +55,26 @@ COLUMNS: dict[str, Callable[[Result], str]] = {
     "aware": lambda result: "yes" if result["knows_detector"] else "no",
     "budget": lambda result: budget(result["spec"]),
     "detector": lambda result: result["spec"]["detector"],
-    "clean acc.": lambda result: _percent(result["clean"]["accuracy"]),
-    "clean rej.": lambda result: _percent(result["clean"]["rejection_rate"]),
-    "acc.": lambda result: _percent(result["attack"]["accuracy"]),
-    "success": lambda result: _percent(result["attack"]["success_rate"]),
-    "AUROC": lambda result: _auroc(result["detection"]["auroc_success"]),
-    "AUROC all": lambda result: _auroc(result["detection"]["auroc_all"]),
-    "TPR @ 5 %": lambda result: _percent(result["detection"]["tpr_at_fpr"]["0.05"]),
-    "undetected": lambda result: _percent(result["detection"]["undetected_success"]),
-    "robust risk": _risk,
+    "clean acc.": lambda result: percent(result["clean"]["accuracy"]),
+    "clean rej.": lambda result: percent(result["clean"]["rejection_rate"]),
+    "acc.": lambda result: percent(result["attack"]["accuracy"]),
+    "success": lambda result: percent(result["attack"]["success_rate"]),
+    "AUROC": lambda result: decimals(result["detection"]["auroc_success"]),
+    "AUROC all": lambda result: decimals(result["detection"]["auroc_all"]),
+    "TPR @ 5 %": lambda result: percent(result["detection"]["tpr_at_fpr"]["0.05"]),
+    "undetected": lambda result: percent(result["detection"]["undetected_success"]),
+    "robust risk": risk,
     "checks": lambda result: ", ".join(sign["name"] for sign in result["checks"]) or "–",
 }
 
 
 def table(results: Sequence[Result]) -> str:
-    """A Markdown table, a row a cell, padded so that it also reads well as plain text."""
-    rows = [list(COLUMNS), *([column(result) for column in COLUMNS.values()] for result in results)]
+    """A Markdown table, a row a cell."""
+    return grid([list(COLUMNS), *([column(result) for column in COLUMNS.values()] for result in results)])
+
+
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of a heading and rows, padded so that it also reads well as plain text."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows

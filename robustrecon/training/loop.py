@@ -10,10 +10,9 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from .. import checkpoint, models, provenance
@@ -25,6 +24,9 @@ from ..runtime import Progress, batched, evaluating, resolve_device, seed_everyt
 from ..types import InputError, unknown_name
 from .objective import FIGURES, PaperObjective
 from .recipes import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _OPTIMIZER = "optimizer."
@@ -74,6 +76,8 @@ def train(
     world = devices * nodes
     if world < 1 or recipe.batch_size % world:
         raise InputError(f"devices: {devices} on {nodes} nodes, must share out the batch of {recipe.batch_size} evenly")
+    from lightning_fabric import Fabric  # a second of imports that only training needs
+
     fabric = Fabric(
         accelerator=resolve_device(device).type,
         devices=devices,
@@ -103,7 +107,10 @@ class _Run:
         self.fabric, self.data, self.out, self.recipe, self.seed = fabric, data, out, recipe, seed
         self.model = model or StyleMemoryNet(data.n_classes, image_shape=data.image_shape)
         if self.model.image_shape != data.image_shape or self.model.n_classes != data.n_classes:
-            raise InputError(f"model: {self.model} does not fit {data.name}")
+            raise InputError(
+                f"model: takes {self.model.n_classes} classes of {self.model.image_shape} images, must take "
+                f"{data.n_classes} of {data.image_shape} for {data.name}"
+            )
         self.batch_size = min(recipe.batch_size, len(data.train))
         self.steps = len(data.train) // self.batch_size
         self.epochs = recipe.epochs_for(self.steps)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import checkpoint
-from ..data import Dataset, load_data
-from ..defence import SAVED_KIND, DefendedClassifier
-from ..models import EnergyModel, load_with_card
-from ..runtime import resolve_device
-from ..training import train
-from ..types import InputError
-from .cell import slug
+from . import checkpoint
+from .data import Dataset, load_data
+from .defence import SAVED_KIND, DefendedClassifier
+from .files import slug
+from .models import EnergyModel, load_with_card
+from .runtime import resolve_device
+from .training import train
+from .types import InputError
 
 RUNS = Path("runs")
 

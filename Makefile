@@ -1,0 +1,43 @@
+# Every target makes the environment first when there is none: Python 3.10+ is all that is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: bench test test-slow lint results readme speed clean
+
+bench: $(READY)  ## train the default model on the embedded digits, attack it, print the table
+	$(BIN)/robustrecon bench --attack pgd
+
+test: $(READY) lint  ## lint, types and the fast tests
+	$(BIN)/pytest
+
+test-slow: $(READY)  ## the long tests; those on real data need DATA_DIR
+	$(BIN)/pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+DATA_DIR ?= data
+results: $(READY)  ## everything under results/, from nothing; about 15 minutes on 2 cores
+	$(BIN)/robustrecon bench --attack fgsm --attack pgd --attack selective --log-x
+	$(BIN)/robustrecon bench --attack fgsm --attack pgd --attack selective --log-x --data mnist --data-dir $(DATA_DIR)
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.readme
+
+readme: $(READY)  ## the README's tables, from results/
+	$(BIN)/python -m benchmarks.readme
+
+speed: $(READY)  ## speed ratios, measured in one run
+	$(BIN)/python -m benchmarks.speed
+
+clean:  ## the environment and the caches; models and results stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is $$($(PYTHON) --version), must be Python 3.10 or newer; set PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@

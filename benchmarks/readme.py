@@ -1,0 +1,74 @@
+"""Write the README's tables from the files in results/: `python -m benchmarks.readme`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robustrecon.bench import report, store
+from robustrecon.bench.cell import attack_title, budget
+from robustrecon.files import atomic_write
+
+ROOT = Path(__file__).resolve().parents[1]
+DETECTORS = ("label_margin", "global_error")
+
+
+def results_tables(results: Path) -> str:
+    """For each model and data set a table with a row for each attack and budget."""
+    folders = sorted({path.parent.parent for path in results.rglob("*.json") if store.read(path) is not None})
+    parts = []
+    for folder in folders:
+        cells = store.read_all(folder)
+        parts += [f"**{report.summary(cells)}**", _pivot(cells)]
+    return "\n\n".join(parts)
+
+
+def speed_table(results: Path) -> str:
+    """The ratios of results/speed.json."""
+    rows = [["what", "images/s", "time, relative to", "ratio", "range over rounds"]]
+    for row in json.loads((results / "speed.json").read_text())["rows"]:
+        low, high = row["time_ratio_range"]
+        rate, ratio = f"{row['images_per_second']:,.0f}", f"{row['time_ratio']:.2f}"
+        rows.append([row["what"], rate, row["against"], ratio, f"{low:.2f} – {high:.2f}"])
+    return report.grid(rows)
+
+
+def _pivot(cells: Sequence[dict[str, Any]]) -> str:
+    by_key: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for cell in cells:
+        key = attack_title(cell["spec"]), budget(cell["spec"])
+        by_key.setdefault(key, {})[cell["spec"]["detector"]] = cell
+    rows = [["attack", "aware", "budget", "accuracy"]]
+    for detector in DETECTORS:
+        rows[0] += [f"{detector}: AUROC", "undetected", "robust risk"]
+    for (attack, radius), found in by_key.items():
+        first = found[DETECTORS[0]]
+        aware = "yes" if first["knows_detector"] else "no"
+        row = [attack, aware, radius, report.percent(first["attack"]["accuracy"])]
+        for detector in DETECTORS:
+            detection = found[detector]["detection"]
+            row += [
+                report.decimals(detection["auroc_success"]),
+                report.percent(detection["undetected_success"]),
+                report.risk(found[detector]),
+            ]
+        rows.append(row)
+    return report.grid(rows)
+
+
+def rewritten(readme: str, results: Path) -> str:
+    """The README with its marked blocks replaced by what the results say."""
+    for name, block in (("results", results_tables(results)), ("speed", speed_table(results))):
+        start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
+        head, _, rest = readme.partition(start)
+        _, _, tail = rest.partition(end)
+        readme = f"{head}{start}\n\n{block}\n\n{end}{tail}"
+    return readme
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    atomic_write(path, rewritten(path.read_text(), ROOT / "results"))
+    print(path)

@@ -1,0 +1,59 @@
+"""Measure, print the table, and keep it in results/speed.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from robustrecon.files import atomic_write
+from robustrecon.models import StyleMemoryNet
+from robustrecon.provenance import environment
+
+from .engines import STEPS, engines
+from .scoring import scoring
+from .timing import Timing
+from .training import BATCHES, RECIPE, training
+
+OUT = Path("results/speed.json")
+N_SCORED, N_ATTACKED = 512, 128
+
+
+def row(what: str, n: int, timing: Timing, peer: str, other: Timing) -> dict[str, object]:
+    low, middle, high = timing.over(other)
+    return {
+        "what": what,
+        "images_per_second": n / timing.median,
+        "against": peer,
+        "time_ratio": middle,
+        "time_ratio_range": [low, high],
+        "rounds": len(timing.rounds),
+    }
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(N_SCORED, 1, 28, 28)
+    rows = []
+    for k in (10, 26):
+        found = scoring(StyleMemoryNet(k).eval(), x, rounds=15)
+        for peer in ("forward pass", "autoencoder pass", "naive scoring"):
+            rows.append(row(f"scoring, K = {k}", N_SCORED, found["scoring"], peer, found[peer]))
+    found = engines(StyleMemoryNet().eval(), x[:N_ATTACKED], rounds=5)
+    for engine, timing in found.items():
+        rows.append(row(f"PGD-{STEPS}, engine {engine}", N_ATTACKED, timing, "engine own", found["own"]))
+    found = training(rounds=5)
+    n = BATCHES * RECIPE.batch_size
+    rows.append(row("training", n, found["robustrecon"], "bare PyTorch", found["bare PyTorch"]))
+    atomic_write(OUT, json.dumps({"rows": rows, "environment": environment(torch.device("cpu"))}, indent=2) + "\n")
+    for entry in rows:
+        low, high = entry["time_ratio_range"]  # type: ignore[misc]
+        print(
+            f"{entry['what']:<26} {entry['images_per_second']:>9,.0f} images/s   "
+            f"{entry['time_ratio']:5.2f} [{low:.2f}, {high:.2f}] times the time of {entry['against']}"
+        )
+
+
+if __name__ == "__main__":
+    main()

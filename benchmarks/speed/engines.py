@@ -1,0 +1,22 @@
+"""PGD-40: images per second of each engine."""
+
+from __future__ import annotations
+
+import torch
+
+import attacks
+from robustrecon.models import StyleMemoryNet
+
+from .timing import Timing, in_turns
+
+STEPS = 40
+
+
+def engines(model: StyleMemoryNet, x: torch.Tensor, rounds: int) -> dict[str, Timing]:
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    made = {
+        engine: attacks.load("pgd", engine, eps=0.3, steps=STEPS, random_start=False)
+        for engine in attacks.CATALOGUE["pgd"].engines
+    }
+    return in_turns({engine: lambda attack=attack: attack(model, x, y) for engine, attack in made.items()}, rounds)

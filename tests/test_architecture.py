@@ -1,0 +1,94 @@
+"""Dependencies point one way, and nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = [
+    {"types"},
+    {"files", "provenance", "runtime"},
+    {"checkpoint", "data", "detectors"},
+    {"models"},
+    {"training"},
+    {"defence"},
+    {"subject"},
+    {"bench"},
+    {"cli"},
+]
+RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+MODULES = sorted((ROOT / "robustrecon").rglob("*.py"))
+ENTRANCES = {"__init__.py", "__main__.py"}
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of what a file imports, anywhere in it."""
+    package = path.relative_to(ROOT).parent.parts
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{stem}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT / "robustrecon").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if not (path.parent.name == "robustrecon" and path.name in ENTRANCES)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_imports_only_from_the_left(path: Path) -> None:
+    here = part_of(path)
+    for name in imported(path):
+        if name.startswith("robustrecon."):
+            there = name.split(".")[1]
+            assert there == here or RANK[there] < RANK[here], f"{here} imports {there}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "attacks").rglob("*.py")), ids=lambda path: path.name)
+def test_attacks_never_import_the_defence(path: Path) -> None:
+    assert not [name for name in imported(path) if name.split(".")[0] == "robustrecon"]
+
+
+def test_only_bench_and_cli_import_attacks() -> None:
+    users = {part_of(path) for path in MODULES for name in imported(path) if name.split(".")[0] == "attacks"}
+    assert users <= {"bench", "cli"}
+
+
+def test_torchvision_has_one_door() -> None:
+    users = {path.name for path in MODULES for name in imported(path) if name.split(".")[0] == "torchvision"}
+    assert users == {"_torchvision.py"}
+
+
+def test_no_file_is_long() -> None:
+    files = [*MODULES, *(ROOT / "attacks").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    assert [path.name for path in files if len(path.read_text().splitlines()) > 400] == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["bench", "--help"], ["bench", "--nonsense"]], ids=" ".join)
+def test_help_and_wrong_arguments_import_nothing_heavy(arguments: list[str]) -> None:
+    code = f"""
+import sys
+sys.argv = ["robustrecon", *{arguments}]
+from robustrecon.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {{"torch", "numpy", "art", "torchattacks", "matplotlib", "sklearn", "scipy"}} & set(sys.modules)
+print("heavy:", *heavy, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "heavy:"

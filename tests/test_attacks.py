@@ -1,0 +1,288 @@
+"""Attacks against answers that are known: closed forms, each other, and detectors built to fall."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import attacks
+from attacks import Misclassified, Targeted, Undetected
+from robustrecon import DefendedClassifier
+from robustrecon.data import Dataset
+
+ENGINES = ["torchattacks", "art", "own"]
+IMAGE = (1, 4, 4)
+
+
+class Linear(nn.Module):
+    """Two classes, logits (0, w·x + b): the distance of an image to the boundary is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(16, generator=torch.Generator().manual_seed(0)))
+        self.b = nn.Parameter(torch.tensor(0.1))
+
+    def margin(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - 0.5).flatten(1) @ self.w + self.b
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        margin = self.margin(x)
+        return torch.stack([torch.zeros_like(margin), margin], dim=1)
+
+    def distance(self, x: torch.Tensor, norm: str) -> torch.Tensor:
+        """|w·x + b| over the dual norm of w."""
+        return self.margin(x).abs() / (self.w.abs().sum() if norm == "linf" else self.w.norm())
+
+
+@pytest.fixture
+def linear() -> Linear:
+    return Linear()
+
+
+@pytest.fixture
+def near_centre() -> torch.Tensor:
+    """Images so far from 0 and 1 that clipping to the pixel range never binds."""
+    return 0.35 + 0.3 * torch.rand(60, *IMAGE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_pgd_falls_exactly_where_the_closed_form_says(
+    linear: Linear, near_centre: torch.Tensor, engine: str, norm: str
+) -> None:
+    """With 2 % above the smallest distance every image must fall, with 2 % below none can."""
+    x = near_centre[:12]
+    for image, label, distance in zip(x, linear(x).argmax(1), linear.distance(x, norm), strict=True):
+        for factor, falls in ((1.02, True), (0.98, False)):
+            eps = factor * distance.item()
+            attack = attacks.load("pgd", engine, norm=norm, eps=eps, steps=40)
+            outcome = attack(linear, image[None], label[None])
+            assert outcome.success.item() is falls, (factor, distance)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fgsm_is_the_best_linf_step_on_a_linear_model(linear: Linear, near_centre: torch.Tensor, engine: str) -> None:
+    y = linear(near_centre).argmax(1)
+    eps = linear.distance(near_centre, "linf").median().item()
+    outcome = attacks.load("fgsm", engine, eps=eps)(linear, near_centre, y)
+    assert torch.equal(outcome.success, linear.distance(near_centre, "linf") < eps)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+@pytest.mark.parametrize("eps", [0.05, 0.1])
+def test_three_engines_agree_within_two_points(
+    defended: DefendedClassifier, digits: Dataset, name: str, eps: float
+) -> None:
+    x, y = digits.test.x, digits.test.y
+    steps = {"steps": 20} if name == "pgd" else {}
+    accuracy = {}
+    for engine in ENGINES:
+        outcome = attacks.load(name, engine, eps=eps, **steps)(defended, x, y)
+        accuracy[engine] = (outcome.label == y).double().mean().item()
+    assert max(accuracy.values()) - min(accuracy.values()) <= 0.02, accuracy
+    assert max(accuracy.values()) < 0.9, "the attack did nothing"
+
+
+class Quadratic(Linear):
+    """A linear classifier with a detector whose score is the squared distance from grey."""
+
+    def score(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - 0.5).flatten(1).square().sum(1)
+
+
+def test_an_attack_that_knows_the_detector_breaks_a_weak_one(near_centre: torch.Tensor) -> None:
+    """Within reach of the least suspicious point, each image must end misread and less suspicious than it was."""
+    victim = Quadratic()
+    y = victim(near_centre).argmax(1)
+    eps = 3 * victim.distance(near_centre, "linf").max().item()
+    threshold = victim.score(near_centre).quantile(0.5).item()
+    goal = Misclassified() & Undetected(threshold)
+    blind = attacks.load("pgd", "own", eps=eps)(victim, near_centre, y)
+    aware = attacks.load("selective", eps=eps)(victim, near_centre, y, goal)
+    assert aware.success.double().mean() >= 0.95
+    assert (victim.score(blind.x) <= threshold).double().mean() < 0.05, "the detector does not see the blind attack"
+
+
+def test_both_detectors_fall_to_the_attack_that_knows_them(defended: DefendedClassifier, digits: Dataset) -> None:
+    part = digits.test.head(50)
+    goal = Misclassified() & Undetected(defended.threshold)
+    outcome = attacks.load("selective", eps=0.3, steps=20)(defended, part.x, part.y, goal)
+    verdict = defended.inspect(outcome.x)
+    assert torch.equal(outcome.success, (verdict.label != part.y) & ~verdict.rejected)
+    assert outcome.success.double().mean() >= 0.95
+
+
+def test_targeted_goal(defended: DefendedClassifier, digits: Dataset) -> None:
+    part = digits.test.head(40)
+    outcome = attacks.load("pgd", "own", eps=0.3)(defended, part.x, part.y, Targeted(3))
+    assert torch.equal(outcome.success, (outcome.label == 3) & (part.y != 3))
+    assert outcome.success[part.y != 3].double().mean() > 0.9
+
+
+@pytest.mark.parametrize("engine", ["torchattacks", "art"])
+def test_a_goal_that_a_library_would_not_pursue_is_refused(linear: Linear, engine: str) -> None:
+    with pytest.raises(attacks.InputError, match=r"goal: got Targeted\(label=1\), must be Misclassified"):
+        attacks.load("pgd", engine)(linear, torch.rand(2, *IMAGE), torch.zeros(2).long(), Targeted(1))
+
+
+def test_a_goal_about_a_detector_needs_one(linear: Linear) -> None:
+    with pytest.raises(attacks.InputError, match=r"model: Linear has no score\(x\)"):
+        attacks.load("selective")(linear, torch.rand(2, *IMAGE), linear(torch.rand(2, *IMAGE)).argmax(1))
+
+
+def test_restarts_only_help(defended: DefendedClassifier, digits: Dataset) -> None:
+    part = digits.test.head(60)
+    one = attacks.load("pgd", "own", eps=0.06, steps=5)(defended, part.x, part.y)
+    four = attacks.load("pgd", "own", eps=0.06, steps=5, restarts=4)(defended, part.x, part.y)
+    assert (four.success | ~one.success).all(), "an image that fell stood up again"
+
+
+def test_pgd_keeps_the_best_point_not_the_last() -> None:
+    """A loss with a narrow hole: steps of 0.3 jump over it, only the start is near."""
+
+    class Hole(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            peak = torch.exp(-((x.flatten(1).mean(1) - 0.55) ** 2) / 1e-3)
+            return torch.stack([torch.full_like(peak, 0.5), peak], dim=1)
+
+    x = torch.full((1, *IMAGE), 0.5)
+    outcome = attacks.load("pgd", "own", eps=0.4, alpha=0.3, steps=7, random_start=False)(Hole(), x, torch.tensor([0]))
+    assert Hole()(outcome.x)[0, 1] >= Hole()(x)[0, 1]
+
+
+def test_results_are_brought_back_into_the_budget() -> None:
+    class Cheat(attacks.Attack):
+        name = "cheat"
+
+        def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
+            return x + 5
+
+    x = torch.rand(4, *IMAGE)
+    for norm in ("linf", "l2"):
+        outcome = Cheat(eps=0.1, norm=norm)(Linear(), x, Linear()(x).argmax(1))
+        assert (outcome.distance <= 0.1 + 1e-6).all()
+        assert outcome.x.max() <= 1
+
+
+def test_an_attack_that_returns_nonsense_is_an_error() -> None:
+    class Broken(attacks.Attack):
+        name = "broken"
+
+        def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
+            return x * torch.nan
+
+    x = torch.rand(4, *IMAGE)
+    with pytest.raises(RuntimeError, match="not finite"):
+        Broken()(Linear(), x, Linear()(x).argmax(1))
+
+
+def test_call_cannot_be_overridden() -> None:
+    with pytest.raises(TypeError, match="write run instead"):
+        type("Own", (attacks.Attack,), {"__call__": lambda self: None})
+
+
+def test_plain_functions_and_models_without_weights_can_be_attacked(linear: Linear) -> None:
+    x = torch.rand(3, *IMAGE)
+    y = linear(x).argmax(1)
+    frozen = linear.requires_grad_(False)
+    for engine in ENGINES:
+        outcome = attacks.load("pgd", engine, eps=1.0)(lambda images: frozen(images), x, y)
+        assert outcome.success.all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    norm=st.sampled_from(["linf", "l2"]),
+    eps=st.floats(0, 1),
+    seed=st.integers(0, 99),
+    spread=st.floats(0.01, 10),
+)
+def test_threats(norm: str, eps: float, seed: int, spread: float) -> None:
+    """Projection lands in ball and box, leaves what is inside alone, and is idempotent; starts lie in the ball."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(6, 2, 3, 3, generator=generator)
+    threat = attacks.threat(norm, eps)
+    moved = threat.project(x + spread * torch.randn(x.shape, generator=generator), x)
+    assert (threat.distance(moved - x) <= eps + 1e-5).all()
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    torch.testing.assert_close(threat.project(moved, x), moved, atol=1e-6, rtol=1e-5)
+    torch.manual_seed(seed)
+    assert (threat.distance(threat.random(x)) <= eps + 1e-5).all()
+    direction = threat.steepest(torch.randn(x.shape, generator=generator))
+    torch.testing.assert_close(threat.distance(direction), torch.ones(6))
+
+
+def test_a_users_own_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linear: Linear) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import attacks\n"
+        "class Nudge(attacks.Attack):\n"
+        "    name = 'nudge'\n"
+        "    def run(self, victim, x, y, goal):\n"
+        "        return x + self.threat.eps\n"
+        "def not_an_attack(**_):\n"
+        "    return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    attack = attacks.load("mine:Nudge", eps=0.25)
+    outcome = attack(linear, torch.full((1, *IMAGE), 0.5), torch.tensor([1]))
+    assert outcome.distance.item() == pytest.approx(0.25)
+    assert attacks.engine_of("mine:Nudge") is None
+    with pytest.raises(attacks.InputError, match="made a int, must make an attacks.Attack"):
+        attacks.load("mine:not_an_attack")
+    with pytest.raises(attacks.InputError, match="'mine:Nugde' cannot be imported"):
+        attacks.load("mine:Nugde")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "pdg"}, r"attack: unknown name 'pdg'; did you mean 'pgd'\?"),
+        ({"name": "pgd", "engine": "torchattack"}, "engine: unknown name 'torchattack'; did you mean 'torchattacks'"),
+        ({"name": "selective", "engine": "art"}, r"engine: unknown name 'art' \(known: own\)"),
+        ({"name": "pgd", "epss": 0.1}, "parameter of pgd: unknown name 'epss'; did you mean 'eps'"),
+        ({"name": "fgsm", "steps": 3}, "parameter of fgsm: unknown name 'steps'"),
+        ({"name": "pgd", "norm": "l1"}, "norm: unknown name 'l1'"),
+        ({"name": "fgsm", "norm": "l2"}, "norm: got 'l2', must be linf for TorchattacksFGSM"),
+        ({"name": "pgd", "eps": -0.1}, "eps: got -0.1, must be a finite number and not negative"),
+        ({"name": "pgd", "eps": 8.0}, r"eps: got 8.0, must be in \[0, 1\] for linf"),
+        ({"name": "pgd", "eps": float("nan")}, "eps: got nan"),
+        ({"name": "pgd", "steps": 0}, "steps: got 0, must be a whole number of at least 1"),
+        ({"name": "pgd", "steps": 2.5}, "steps: got 2.5"),
+        ({"name": "pgd", "alpha": 0.0}, "alpha: got 0.0, must be a step size above 0"),
+        ({"name": "pgd", "restarts": 0}, "restarts: got 0"),
+        ({"name": "pgd", "seed": -1}, "seed: got -1"),
+        ({"name": "pgd", "batch_size": 0}, "batch_size: got 0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(attacks.InputError, match=message):
+        attacks.load(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.rand(2, *IMAGE) * 255, torch.zeros(2).long(), r"x: values span .* must be in \[0, 1\]"),
+        (torch.full((2, *IMAGE), torch.nan), torch.zeros(2).long(), "x: values span"),
+        (torch.zeros(2, *IMAGE, dtype=torch.uint8), torch.zeros(2).long(), r"x: got torch\.uint8"),
+        (torch.rand(2, 4, 4), torch.zeros(2).long(), r"x: shape is \(2, 4, 4\)"),
+        (torch.rand(0, *IMAGE), torch.zeros(0).long(), "with at least one image"),
+        (torch.rand(2, *IMAGE), torch.zeros(3).long(), r"y: got \(3,\), must be 2 whole-number labels"),
+        (torch.rand(2, *IMAGE), torch.zeros(2), "must be 2 whole-number labels"),
+        (torch.rand(2, *IMAGE), [0, 1], "y: got list"),
+        ([1], torch.zeros(2).long(), "x: got list"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_images(linear: Linear, x: torch.Tensor, y: torch.Tensor, message: str) -> None:
+    with pytest.raises(attacks.InputError, match=message):
+        attacks.load("fgsm")(linear, x, y)

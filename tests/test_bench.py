@@ -1,0 +1,233 @@
+"""The benchmark: figures that can be counted by hand, keys, skipping, and what it draws."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import beta
+
+from attacks import InputError as AttackInputError
+from robustrecon import InputError
+from robustrecon.bench import Spec, draw_examples, measure, report, run, store
+from robustrecon.data import Dataset
+from robustrecon.files import slug
+from robustrecon.subject import Subject, load_subject
+
+IMAGES = {  #              right, fell, caught | missed | stands | wrong when clean | rejected when clean
+    "y": [0, 1, 2, 3, 4],
+    "clean_label": [0, 1, 2, 9, 4],
+    "clean_score": [0.1, 0.2, 0.3, 0.4, 2.0],
+    "label": [5, 6, 2, 9, 4],
+    "score": [3.0, 0.5, 0.3, 0.4, 2.0],
+}
+
+
+def test_figures_counted_by_hand() -> None:
+    found = measure(IMAGES, threshold=1.0)
+    assert found["clean"] == {"accuracy": 4 / 5, "rejection_rate": 1 / 5, "accepted_accuracy": 3 / 4}
+    assert found["attack"] == {"accuracy": 2 / 5, "success_rate": 2 / 4}
+    detection = found["detection"]
+    assert detection["undetected_success"] == 2 / 5  # image 1 and image 3, which was wrong all along
+    assert detection["auroc_success"] == (5 + 4) / 10  # pairs (clean, success) in the right order
+    assert found["robust_risk"] == 3 / 5  # images 1, 3 and 4
+    assert detection["tpr_at_fpr"] == {"0.01": 0.5, "0.05": 0.5, "0.10": 0.5}
+
+
+def test_interval_is_clopper_pearson() -> None:
+    low, high = measure(IMAGES, 1.0)["intervals"]["robust_risk"]
+    assert low == pytest.approx(beta.ppf(0.025, 3, 3))
+    assert high == pytest.approx(beta.ppf(0.975, 4, 2))
+
+
+def test_rates_without_a_denominator_are_null() -> None:
+    nothing_fell = {**IMAGES, "label": IMAGES["clean_label"], "score": IMAGES["clean_score"]}
+    found = measure(nothing_fell, 1.0)
+    assert found["detection"]["auroc_success"] is None
+    assert set(found["detection"]["tpr_at_fpr"].values()) == {None}
+    assert measure(nothing_fell, -1.0)["clean"]["accepted_accuracy"] is None
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("images", [{key: [] for key in IMAGES}, {**IMAGES, "y": [1]}])
+def test_bad_columns(images: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="images: must be n > 0"):
+        measure(images, 1.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(n=st.integers(1, 40), seed=st.integers(0, 999), threshold=st.floats(-2, 2))
+def test_figures_hang_together(n: int, seed: int, threshold: float) -> None:
+    rng = np.random.default_rng(seed)
+    y, clean_label = rng.integers(0, 3, (2, n))
+    label = np.where(clean_label == y, rng.integers(0, 3, n), clean_label)
+    images = {"y": y, "clean_label": clean_label, "clean_score": rng.normal(size=n), "label": label}
+    found = measure({**images, "score": rng.normal(size=n)}, threshold)
+    assert found["attack"]["accuracy"] <= found["clean"]["accuracy"]
+    assert found["detection"]["undetected_success"] <= 1 - found["attack"]["accuracy"] + 1e-12
+    assert found["robust_risk"] >= found["detection"]["undetected_success"]
+    assert found["robust_risk"] >= 1 - found["clean"]["accuracy"] - 1e-12
+    for name, interval in found["intervals"].items():
+        part = found
+        for key in name.split("."):
+            part = part[key]
+        if part is not None:
+            assert interval[0] <= part <= interval[1]
+
+
+@pytest.fixture
+def subject(model_dir: Path) -> Subject:
+    return load_subject(model_dir)
+
+
+def quick(subject: Subject, out: Path, **changes: Any) -> list[dict[str, Any]]:
+    settings = {"eps": [0.2], "steps": 3, "n": 40, "detectors": ["label_margin", "global_error"]} | changes
+    return run(subject, settings.pop("names", ["fgsm", "pgd"]), out=out, progress=False, **settings)
+
+
+def test_a_cell_has_every_key(subject: Subject, tmp_path: Path) -> None:
+    results = quick(subject, tmp_path)
+    assert len(results) == 4
+    for result in results:
+        stored = json.loads((tmp_path / Spec(**result["spec"]).path).read_text())
+        assert stored == result
+        keys = ["data", "model", "detector", "attack", "engine", "norm", "eps", "steps", "seed", "n", "alpha"]
+        assert set(keys) <= set(stored["spec"])
+        assert set(stored["clean"]) == {"accuracy", "rejection_rate", "accepted_accuracy"}
+        assert set(stored["attack"]) == {"accuracy", "success_rate"}
+        assert {"auroc_success", "auroc_all", "tpr_at_fpr", "undetected_success"} <= set(stored["detection"])
+        assert set(stored["detection"]["tpr_at_fpr"]) == {"0.01", "0.05", "0.10"}
+        assert set(stored["environment"]) == {"versions", "commit", "device", "threads"}
+        assert isinstance(stored["checks"], list)
+        for key in ("robust_risk", "seconds", "images_per_second"):
+            assert isinstance(stored[key], float)
+    assert results[0]["spec"] | {"weights": ""} == {
+        "data": "digits",
+        "model": "style-memory-brief",
+        "weights": "",
+        "detector": "label_margin",
+        "attack": "fgsm",
+        "engine": "torchattacks",
+        "norm": "linf",
+        "eps": 0.2,
+        "steps": None,
+        "seed": 0,
+        "n": 40,
+        "alpha": 0.05,
+    }
+
+
+def test_figures_can_be_computed_again_from_the_file(subject: Subject, tmp_path: Path) -> None:
+    for result in quick(subject, tmp_path):
+        again = measure(result["images"], result["detection"]["threshold"])
+        assert again == {key: result[key] for key in again}
+
+
+def test_what_is_done_is_not_run_again(subject: Subject, tmp_path: Path) -> None:
+    first = quick(subject, tmp_path, names=["pgd"])
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    assert quick(subject, tmp_path, names=["pgd"]) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == stamps
+    path = tmp_path / Spec(**first[0]["spec"]).path
+    path.write_text(path.read_text()[:100])  # half a file, as a crash of the machine may leave
+    assert [result["images"] for result in quick(subject, tmp_path, names=["pgd"])] == [
+        result["images"] for result in first
+    ]
+    other = quick(subject, tmp_path, names=["pgd"], n=30)
+    assert other[0]["spec"]["n"] == 30
+    retrained = replace(subject, weights="other")
+    assert quick(retrained, tmp_path, names=["pgd"])[0]["spec"]["weights"] == "other"
+
+
+def test_an_attack_that_knows_the_detector_gets_each_detector(subject: Subject, tmp_path: Path) -> None:
+    margin, error = quick(subject, tmp_path, names=["selective"])
+    assert margin["knows_detector"]
+    assert error["knows_detector"]
+    assert (
+        margin["images"]["distance"] != error["images"]["distance"]
+        or margin["images"]["label"] != error["images"]["label"]
+    )
+    blind = quick(subject, tmp_path, names=["pgd"])
+    assert blind[0]["images"]["label"] == blind[1]["images"]["label"]
+    assert margin["detection"]["undetected_success"] > blind[0]["detection"]["undetected_success"]
+
+
+def test_l2_and_other_engines(subject: Subject, tmp_path: Path) -> None:
+    (result, _) = quick(subject, tmp_path, names=["pgd"], norm="l2", eps=[1.5], engine="art")
+    assert result["spec"]["engine"] == "art"
+    assert max(result["images"]["distance"]) <= 1.5 + 1e-5
+    assert (tmp_path / "digits" / "style-memory-brief" / "label_margin" / "pgd-l2-1.5-s0.json").exists()
+
+
+def test_report_and_pictures(subject: Subject, tmp_path: Path) -> None:
+    results = quick(subject, tmp_path)
+    written = report.write(tmp_path, results[0]["spec"], log_x=True)
+    text = written[0].read_text()
+    assert text.count("| fgsm") == 2
+    assert "None of these attacks knows the detector" in text
+    assert written[1].read_bytes().startswith(b"\x89PNG")
+    sheet = draw_examples(subject, results, tmp_path / "examples.png")
+    assert sheet is not None
+    assert sheet.stat().st_size > 10_000
+    aware = quick(subject, tmp_path, names=["selective"])
+    assert "attacks that know the detector are the ones to judge it by" in report.markdown(aware)
+
+
+def test_a_fired_check_stands_beside_its_figure(subject: Subject, tmp_path: Path) -> None:
+    (result, *_) = quick(subject, tmp_path)
+    doubtful = result | {"checks": [{"name": "loss-not-risen", "message": "on 9% the loss did not rise"}]}
+    assert "loss-not-risen" in report.table([doubtful])
+    assert "on 9% the loss did not rise" in report.markdown([doubtful])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 0}, "n: got 0, must be at least 1"),
+        ({"alpha": 2.0}, r"alpha: got 2.0, must be in \(0, 1\)"),
+        ({"alpha": 0.001}, "x: 300 images, must be at least 999"),
+        ({"detectors": ["label_margni"]}, "detector: unknown name 'label_margni'; did you mean 'label_margin'"),
+        ({"names": ["pgdd"]}, "attack: unknown name 'pgdd'; did you mean 'pgd'"),
+        ({"engine": "foolbox"}, "engine: unknown name 'foolbox'"),
+        ({"eps": [0.1, 7.0]}, "eps: got 7.0"),
+        ({"norm": "l0"}, "norm: unknown name 'l0'"),
+        ({"detectors": []}, "must be at least one each"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_run_nothing(subject: Subject, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises((InputError, AttackInputError), match=message):
+        quick(subject, tmp_path, **changes)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_model_and_data_that_do_not_fit(model_dir: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(6):
+            Image.new("RGB", (5, 5), (index, 0, 0)).save(tmp_path / name / f"{index}.png")
+    with pytest.raises(InputError, match=r"has 2 classes of \(3, 5, 5\) images, must have 10 of \(1, 28, 28\)"):
+        load_subject(model_dir, f"folder:{tmp_path}")
+
+
+def test_the_data_is_the_models_own_by_default(subject: Subject, digits: Dataset) -> None:
+    assert subject.data.name == "digits"
+    assert subject.name == "style-memory-brief"
+
+
+def test_slug() -> None:
+    assert slug("folder:../photos/cats & dogs") == "folder-..-photos-cats-dogs"
+
+
+def test_results_of_another_kind_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "speed.json").write_text('{"rows": []}')
+    (tmp_path / "broken.json").write_text("{")
+    assert store.read_all(tmp_path) == []

@@ -1,0 +1,138 @@
+"""Checkpoints that are whole, and everything that is not a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from robustrecon import InputError, checkpoint, load
+
+
+@pytest.fixture
+def saved(model_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_dir, tmp_path / "model"))
+
+
+def test_card_is_readable_and_complete(saved: Path) -> None:
+    card = json.loads((saved / "model.json").read_text())
+    assert card["architecture"] == {
+        "name": "style-memory",
+        "n_classes": 10,
+        "image_shape": [1, 28, 28],
+        "style_dim": 16,
+        "output": "sigmoid",
+    }
+    for key in ("recipe", "data", "seed", "versions", "commit", "accuracy", "history", "sha256"):
+        assert key in card
+    assert card["accuracy"]["test"] > 0.9
+
+
+def test_the_file_alone_is_enough(saved: Path) -> None:
+    (saved / "model.json").unlink()
+    assert load(saved / "model.safetensors").n_classes == 10
+
+
+class Bomb:
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.witness,))
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_pickle_is_refused_and_runs_no_code(saved: Path, tmp_path: Path, protocol: int) -> None:
+    witness = tmp_path / "ran"
+    (saved / "model.safetensors").write_bytes(pickle.dumps(Bomb(witness), protocol))
+    with pytest.raises(InputError, match="pickle|safetensors"):
+        load(saved)
+    assert not witness.exists()
+
+
+def test_a_torch_save_file_is_refused(saved: Path, tmp_path: Path) -> None:
+    witness = tmp_path / "ran"
+    torch.save({"weights": Bomb(witness)}, saved / "model.safetensors")
+    with pytest.raises(InputError, match=r"is a pickle \(torch.save\), must be safetensors"):
+        load(saved)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, 5000, -1])
+def test_a_truncated_file_is_refused(saved: Path, keep: int) -> None:
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match="is not a whole safetensors file"):
+        load(saved)
+
+
+def test_a_flipped_byte_is_found(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    blob = bytearray(path.read_bytes())
+    blob[-1000] ^= 1
+    path.write_bytes(blob)
+    with pytest.raises(InputError, match="is damaged"):
+        load(saved)
+
+
+def test_a_foreign_safetensors_file_is_refused(saved: Path) -> None:
+    safetensors.torch.save_file({"w": torch.ones(2)}, saved / "model.safetensors")
+    with pytest.raises(InputError, match="foreign safetensors file"):
+        load(saved)
+
+
+def test_a_card_beside_that_does_not_match_is_refused(saved: Path) -> None:
+    card = json.loads((saved / "model.json").read_text())
+    card["architecture"]["style_dim"] = 8
+    (saved / "model.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="does not match model.safetensors; they differ in architecture"):
+        load(saved)
+    (saved / "model.json").write_text("{")
+    with pytest.raises(InputError, match="is not a readable card"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"style_dim": 8}, "do not match the card's architecture"),
+        ({"name": "style-memroy"}, "did you mean 'style-memory'"),
+        ({"wings": 2}, "cannot be built"),
+    ],
+)
+def test_an_embedded_card_that_does_not_match_the_weights_is_refused(
+    saved: Path, change: dict[str, object], message: str
+) -> None:
+    whole = checkpoint.load(saved)
+    card = whole.card | {"architecture": whole.card["architecture"] | change}
+    checkpoint.save(saved / "model.safetensors", whole.tensors, card)
+    with pytest.raises(InputError, match=message):
+        load(saved)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such checkpoint; `robustrecon train` makes one"):
+        load(tmp_path / "nowhere")
+
+
+def test_only_safetensors_are_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must end in \.safetensors"):
+        checkpoint.save(tmp_path / "model.pt", {}, {})
+
+
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        checkpoint.save(tmp_path / "file" / "m.safetensors", {"w": torch.ones(1)}, {})
+
+
+def test_half_precision_weights_load_as_float32(saved: Path) -> None:
+    whole = checkpoint.load(saved)
+    half = {key: value.half() for key, value in whole.tensors.items()}
+    checkpoint.save(saved / "half.safetensors", half, whole.card)
+    assert next(load(saved / "half.safetensors").parameters()).dtype == torch.float32

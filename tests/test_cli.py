@@ -1,0 +1,169 @@
+"""The command line through its real entry point."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from robustrecon import DefendedClassifier, checkpoint
+from robustrecon.data import Dataset
+
+SCRIPT = shutil.which("robustrecon", path=Path(sys.executable).parent) or "robustrecon"
+
+
+def cli(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPT, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def pictures(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four clean digits, and a picture of noise."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for index, image in enumerate(digits.test.images[:4]):
+        paths.append(folder / f"{index}.png")
+        Image.fromarray(image[0].numpy()).save(paths[-1])
+    paths.append(folder / "noise.png")
+    Image.frombytes("L", (28, 28), os.urandom(784)).save(paths[-1])
+    return paths
+
+
+def test_train_bench_and_detect(tmp_path: Path, pictures: list[Path]) -> None:
+    """A newcomer's hour in one minute: each command uses what the one before left."""
+    trained = cli("train", "--epochs", "12", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "test accuracy 9" in trained.stdout
+    assert "images/s" in trained.stderr
+    assert "s left" in trained.stderr or trained.stderr.rstrip().endswith(" s")
+
+    benched = cli("bench", "--attack", "pgd", "--eps", "0.2", "--steps", "5", "--n", "50", cwd=tmp_path)
+    assert benched.returncode == 0, benched.stderr
+    assert benched.stdout.count("| pgd-5") == 2
+    for line in benched.stdout.splitlines()[-3:]:
+        assert (tmp_path / line).exists(), line
+    assert "training" not in benched.stderr, "trained again though there is a model"
+
+    printed = cli("bench", "--eps", "0.2", "--steps", "5", "--n", "50", "--json", cwd=tmp_path)
+    cells = json.loads(printed.stdout)
+    assert [cell["spec"]["detector"] for cell in cells] == ["label_margin", "global_error"]
+
+    judged = cli("detect", "--detector", "global_error", "--json", *pictures, cwd=tmp_path)
+    assert judged.returncode == 1, judged.stderr
+    rows = json.loads(judged.stdout)
+    assert [row["file"] for row in rows] == [str(path) for path in pictures]
+    assert rows[-1]["rejected"]
+    assert set(rows[0]) == {"file", "label", "class", "score", "p_value", "rejected"}
+
+
+def test_detect_exit_codes_and_table(
+    defended: DefendedClassifier, digits: Dataset, pictures: list[Path], tmp_path: Path
+) -> None:
+    path = (
+        DefendedClassifier(defended.model, "global_error")
+        .calibrate(digits.calibration.x, 0.01)
+        .save(tmp_path / "d.safetensors")
+    )
+    clean = cli("detect", "--model", path, *pictures[:4])
+    assert clean.returncode == 0, clean.stderr
+    assert [line.split()[-1] for line in clean.stdout.splitlines()] == ["verdict"] + ["accepted"] * 4
+    assert cli("detect", "--model", path, pictures[-1]).returncode == 1
+    given = cli("detect", "--model", path, "--alpha", "0.1", pictures[0])
+    assert given.returncode == 2
+    assert "is calibrated already" in given.stderr
+
+
+def test_attacks_lists_them_with_citation() -> None:
+    listed = cli("attacks")
+    assert listed.returncode == 0
+    for word in ("fgsm", "pgd", "selective", "Madry", "Goodfellow", "torchattacks, art, own"):
+        assert word in listed.stdout
+
+
+ERRORS = [
+    (["trian"], "No such command 'trian'"),
+    (["train", "--epochs", "many"], "Invalid value for '--epochs'"),
+    (["train", "--epochs", "0"], "epochs: got 0, must be at least 1"),
+    (["train", "--batch-size", "0"], "batch_size: got 0"),
+    (["train", "--recipe", "papr"], "recipe: unknown name 'papr'; did you mean 'paper'?"),
+    (["train", "--data", "mnits"], "data: unknown name 'mnits'; did you mean 'mnist'?"),
+    (["train", "--data", "folder:/nowhere"], "data: no folder /nowhere"),
+    (["train", "--device", "abacus"], "device: got 'abacus'"),
+    (["train", "--precision", "64"], "precision: unknown name '64'"),
+    (["train", "--out", "/proc/nowhere/run"], "cannot be written"),
+    (["bench", "--atack", "pgd"], "No such option: --atack"),
+    (["bench", "--model", "MODEL", "--attack", "pdg"], "attack: unknown name 'pdg'; did you mean 'pgd'?"),
+    (["bench", "--model", "MODEL", "--attack", "nowhere:Attack"], "cannot be imported"),
+    (["bench", "--model", "MODEL", "--eps", "8"], "eps: got 8.0, must be in [0, 1]"),
+    (["bench", "--model", "MODEL", "--n", "0"], "n: got 0, must be at least 1"),
+    (["bench", "--model", "MODEL", "--detector", "margin"], "detector: unknown name 'margin'"),
+    (["bench", "--model", "MODEL", "--alpha", "1.5"], "alpha: got 1.5, must be in (0, 1)"),
+    (["bench", "--model", "MODEL", "--out", "/proc/nowhere", "--steps", "1", "--n", "2"], "cannot be written"),
+    (["bench", "--model", "nowhere"], "nowhere: no such checkpoint"),
+    (["detect"], "Missing argument 'FILE...'"),
+    (["detect", "--model", "MODEL", "nowhere.png"], "nowhere.png: no such file"),
+    (["detect", "--model", "MODEL", __file__], "is not an image"),
+    (["detect", "--model", "nowhere", "x.png"], "no such checkpoint"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), ERRORS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, through the function that the installed script calls."""
+    from robustrecon.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    given = [str(model_dir) if word == "MODEL" else word for word in arguments]
+    monkeypatch.setattr(sys, "argv", ["robustrecon", *given])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("robustrecon: error: ")
+    assert message in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "pickle"])
+def test_damaged_checkpoints(model_dir: Path, tmp_path: Path, damage: str) -> None:
+    import torch
+
+    folder = tmp_path / "model"
+    shutil.copytree(model_dir, folder)
+    path = folder / checkpoint.MODEL_FILE
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        torch.save({}, path)
+    done = cli("bench", "--model", folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("robustrecon: error: ")
+    assert str(path) in line
+
+
+def test_missing_data_is_one_line(model_dir: Path, tmp_path: Path) -> None:
+    done = cli("train", "--data", "cifar10", "--data-dir", tmp_path, cwd=tmp_path)
+    if done.returncode == 0:
+        pytest.skip("CIFAR-10 could be downloaded")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("robustrecon: error: data_dir: cifar10 is not in")
+    assert "Traceback" not in done.stderr

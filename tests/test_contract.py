@@ -1,0 +1,168 @@
+"""One contract for everything in the catalogues: shapes, dtypes, gradients, determinism, save and load, repr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import attacks
+from robustrecon import DefendedClassifier, checkpoint, models
+from robustrecon.data import Dataset
+from robustrecon.detectors import SCORES
+
+SHAPES = [(1, 28, 28), (3, 32, 32), (2, 9, 14)]
+ENGINES = [(name, engine) for name, entry in attacks.CATALOGUE.items() for engine in entry.engines]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", models.MODELS)
+class TestModel:
+    @pytest.fixture
+    def net(self, name: str, shape: tuple[int, int, int]) -> models.EnergyModel:
+        torch.manual_seed(0)
+        return models.MODELS[name](n_classes=4, image_shape=shape).eval()
+
+    @pytest.fixture
+    def x(self, shape: tuple[int, int, int]) -> torch.Tensor:
+        return torch.rand(5, *shape, generator=torch.Generator().manual_seed(1))
+
+    def test_shapes_dtypes_and_finite_energies(self, net: models.EnergyModel, x: torch.Tensor) -> None:
+        logits, energies = net(x), net.class_energies(x)
+        assert logits.shape == energies.shape == (5, 4)
+        assert logits.dtype == energies.dtype == torch.float32
+        assert torch.isfinite(energies).all()
+
+    def test_every_energy_has_a_gradient(self, net: models.EnergyModel, x: torch.Tensor) -> None:
+        x.requires_grad_()
+        for label in range(4):
+            (gradient,) = torch.autograd.grad(net.class_energies(x)[:, label].sum(), x)
+            assert (gradient.flatten(1).norm(dim=1) > 0).all()
+
+    def test_is_deterministic_and_the_same_image_by_image(self, net: models.EnergyModel, x: torch.Tensor) -> None:
+        together = net.class_energies(x)
+        assert torch.equal(together, net.class_energies(x))
+        alone = torch.cat([net.class_energies(image[None]) for image in x])
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+    def test_save_and_load(self, net: models.EnergyModel, x: torch.Tensor, tmp_path: Path) -> None:
+        tensors = {models.WEIGHTS + key: value for key, value in net.state_dict().items()}
+        path = checkpoint.save(tmp_path / "m.safetensors", tensors, {"architecture": models.architecture(net)})
+        again = models.load(path)
+        assert not again.training
+        assert torch.equal(net.class_energies(x), again.class_energies(x))
+        assert repr(again) == repr(net)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(("name", "engine"), ENGINES, ids=lambda value: str(value))
+class TestAttack:
+    @pytest.fixture
+    def attack(self, name: str, engine: str, norm: str) -> attacks.Attack:
+        try:
+            steps = {"steps": 5} if attacks.takes(name, "steps", engine) else {}
+            return attacks.load(name, engine, norm=norm, eps=0.2 if norm == "linf" else 2.0, **steps)
+        except attacks.InputError as error:
+            if "norm" in str(error):
+                pytest.skip(str(error))
+            raise
+
+    def test_outcome(self, attack: attacks.Attack, defended: DefendedClassifier, digits: Dataset) -> None:
+        part = digits.test.head(40)
+        before = part.x.clone()
+        outcome = attack(defended, part.x, part.y)
+        assert outcome.x.shape == part.x.shape
+        assert outcome.x.dtype == torch.float32
+        assert not outcome.x.requires_grad
+        assert outcome.x.min() >= 0
+        assert outcome.x.max() <= 1
+        assert (outcome.distance <= attack.threat.eps * (1 + 1e-5)).all()
+        torch.testing.assert_close(attack.threat.distance(outcome.x - part.x), outcome.distance)
+        assert torch.equal(part.x, before), "the clean images were written to"
+        with torch.no_grad():
+            label = defended(outcome.x).argmax(1)
+            wrong_when_clean = defended(part.x).argmax(1) != part.y
+        assert torch.equal(outcome.label, label)
+        assert torch.equal(outcome.success, label != part.y)
+        assert (outcome.distance[wrong_when_clean] == 0).all(), "an image that was wrong when clean was attacked"
+        assert outcome.success.sum() > wrong_when_clean.sum(), "nothing fell"
+
+    def test_is_deterministic_and_leaves_the_random_state(
+        self, attack: attacks.Attack, defended: DefendedClassifier, digits: Dataset
+    ) -> None:
+        part = digits.test.head(10)
+        torch.manual_seed(3)
+        expected = torch.rand(1)
+        torch.manual_seed(3)
+        first = attack(defended, part.x, part.y)
+        assert torch.equal(torch.rand(1), expected)
+        assert torch.equal(first.x, attack(defended, part.x, part.y).x)
+
+    def test_leaves_the_model_as_it_was(
+        self, attack: attacks.Attack, defended: DefendedClassifier, digits: Dataset
+    ) -> None:
+        victim = Mixed(defended)
+        flags = [part.training for part in victim.modules()]
+        part = digits.test.head(8)
+        attack(victim, part.x, part.y)
+        assert [part.training for part in victim.modules()] == flags
+        assert all(weight.grad is None for weight in victim.parameters()), "computed gradients for the weights"
+        assert [weight.requires_grad for weight in victim.parameters()][:2] == [False, True]
+
+    def test_repr_names_its_settings(self, attack: attacks.Attack) -> None:
+        assert f"eps={attack.threat.eps}" in repr(attack)
+        assert f"norm='{attack.threat.norm}'" in repr(attack)
+
+
+class Mixed(nn.Module):
+    """A model whose parts are partly in training mode and partly frozen."""
+
+    def __init__(self, defended: DefendedClassifier) -> None:
+        super().__init__()
+        self.defended = defended
+        self.train()
+        self.defended.model.conv1.eval()  # type: ignore[union-attr, operator]
+        next(self.parameters()).requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.defended(x)
+
+    def score(self, x: torch.Tensor) -> torch.Tensor:
+        return self.defended.score(x)
+
+
+@pytest.mark.parametrize("name", SCORES)
+class TestDetector:
+    def test_shape_and_gradient(self, name: str, model: models.StyleMemoryNet, digits: Dataset) -> None:
+        """A detached score would make attacks that know the detector fail in silence."""
+        defended = DefendedClassifier(model, name)
+        x = digits.test.head(16).x.clone().requires_grad_()
+        score = defended.score(x)
+        assert score.shape == (16,)
+        (gradient,) = torch.autograd.grad(score.sum(), x)
+        assert (gradient.flatten(1).norm(dim=1) > 0).all()
+
+    def test_is_higher_for_a_wrong_label_than_for_the_right_one(self, name: str) -> None:
+        energies = torch.tensor([[1.0, 5.0, 9.0]])
+        score = SCORES[name]
+        right = score(energies, torch.tensor([[9.0, 0.0, 0.0]]))
+        wrong = score(energies, torch.tensor([[0.0, 9.0, 0.0]]))
+        assert wrong.item() > right.item()
+
+    def test_save_and_load(self, name: str, model: models.StyleMemoryNet, digits: Dataset, tmp_path: Path) -> None:
+        defended = DefendedClassifier(model, name).calibrate(digits.calibration.x, alpha=0.1)
+        defended.save(tmp_path / "d.safetensors")
+        again = DefendedClassifier.load(tmp_path / "d.safetensors")
+        assert repr(again) == repr(defended)
+        first, second = defended.inspect(digits.test.x), again.inspect(digits.test.x)
+        for field in ("label", "score", "p_value", "rejected"):
+            assert torch.equal(getattr(first, field), getattr(second, field))
+
+    def test_restores_training_mode(self, name: str, model: models.StyleMemoryNet, digits: Dataset) -> None:
+        defended = DefendedClassifier(model, name).train()
+        model.conv2.eval()
+        flags = [part.training for part in defended.modules()]
+        defended.calibrate(digits.calibration.x).predict(digits.test.head(3).x)
+        assert [part.training for part in defended.modules()] == flags

@@ -1,0 +1,167 @@
+"""Data sets in disjoint parts, upright, labelled from 0, and clear words when they are not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from robustrecon import InputError, load_data
+from robustrecon.data import Dataset, read_images
+
+
+def rows(images: torch.Tensor) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images}
+
+
+def assert_parts(data: Dataset) -> None:
+    for part in (data.train, data.calibration, data.test):
+        assert part.images.dtype == torch.uint8
+        assert part.images.shape[1:] == data.image_shape
+        assert part.y.dtype == torch.int64
+        assert len(part.y) == len(part.images) == len(part)
+        assert part.y.min() >= 0
+        assert part.y.max() < data.n_classes
+    x = data.calibration.x
+    assert x.dtype == torch.float32
+    assert x.min() >= 0
+    assert x.max() <= 1
+
+
+def test_digits_are_the_real_ones_in_disjoint_parts(digits: Dataset) -> None:
+    assert_parts(digits)
+    assert digits.image_shape == (1, 28, 28)
+    assert digits.n_classes == 10
+    parts = [rows(part.images) for part in (digits.train, digits.calibration, digits.test)]
+    assert sum(map(len, parts)) == 1797
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+
+
+def test_split_is_the_same_every_time_and_leaves_the_random_state(digits: Dataset) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    again = load_data("digits")
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(again.train.images, digits.train.images)
+    assert torch.equal(again.test.y, digits.test.y)
+
+
+def test_mnist(data_dir: Path) -> None:
+    data = load_data("mnist", data_dir)
+    assert_parts(data)
+    assert (len(data.train), len(data.calibration), len(data.test)) == (55000, 5000, 10000)
+    assert data.test.y[:5].tolist() == [7, 2, 1, 0, 4], "the test set is not in its original order"
+
+
+def test_emnist_letters_stand_upright_and_start_at_0(data_dir: Path) -> None:
+    data = load_data("emnist-letters", data_dir)
+    assert_parts(data)
+    assert data.classes[0] == "a"
+    assert data.n_classes == 26
+    assert sorted(data.test.y.unique().tolist()) == list(range(26))
+    mean = data.test.x[data.test.y == data.classes.index("t")].mean(0)[0]
+    top, left = mean[5:9].mean(), mean[:, 5:9].mean()
+    assert top > 1.5 * left, "a T's bar is on top; transposed, it is on the left"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog", "emu"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(8):
+            pixels = rng.integers(0, 256, (20, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def test_folder_a_class(photos: Path) -> None:
+    data = load_data(f"folder:{photos}")
+    assert_parts(data)
+    assert data.classes == ("cat", "dog", "emu")
+    assert data.image_shape == (3, 20, 16)
+    assert len(data.train) + len(data.calibration) + len(data.test) == 24
+
+
+def test_folder_with_train_and_test(photos: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    (both / "test").symlink_to(photos)
+    (both / "train").symlink_to(photos)
+    data = load_data(f"folder:{both}")
+    assert (len(data.train), len(data.calibration), len(data.test)) == (22, 2, 24)
+
+
+def test_grey_images_have_one_channel_and_others_are_resized(photos: Path) -> None:
+    Image.new("L", (9, 7), 128).save(photos / "cat" / "0.png")  # the first image decides
+    data = load_data(f"folder:{photos}")
+    assert data.image_shape == (1, 7, 9)
+
+
+def test_pixels_survive_exactly(photos: Path) -> None:
+    path = photos / "cat" / "0.png"
+    expected = np.asarray(Image.open(path)).transpose(2, 0, 1) / np.float32(255)
+    np.testing.assert_array_equal(read_images([path], (3, 20, 16))[0].numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnits", "data: unknown name 'mnits'; did you mean 'mnist'?"),
+        ("folder:/nowhere/at/all", "data: no folder /nowhere/at/all"),
+    ],
+)
+def test_unknown_data(name: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_data(name)
+    assert message in str(error.value)
+
+
+def test_bad_folders(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has 0 class folders, must have at least 2"):
+        load_data(f"folder:{photos / 'cat'}")
+    (photos / "fox").mkdir()
+    with pytest.raises(InputError, match="no images in .*fox"):
+        load_data(f"folder:{photos}")
+    (photos / "fox" / "0.png").write_text("not a picture")
+    with pytest.raises(InputError, match=r"fox/0\.png: is not an image"):
+        load_data(f"folder:{photos}")
+    whole = (photos / "dog" / "0.png").read_bytes()
+    (photos / "fox" / "0.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"fox/0\.png: is a damaged image"):
+        load_data(f"folder:{photos}")
+
+
+def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import urllib.request
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(InputError) as error:
+        load_data("mnist", tmp_path)
+    message = str(error.value)
+    assert message.startswith(f"data_dir: mnist is not in {tmp_path} and could not be downloaded")
+    assert f"put torchvision's files in {tmp_path}/MNIST/raw" in message
+    assert "\n" not in message
+
+
+def test_torchvision_opens_in_a_fresh_interpreter() -> None:
+    """Beside a CPU-only torch the registry's torchvision does not import by itself."""
+    code = """
+import robustrecon
+from robustrecon.data._torchvision import datasets, transforms
+data = datasets.FakeData(size=3, image_size=(1, 8, 8), transform=transforms.ToTensor())
+print(data[0][0].shape[0], len(robustrecon.load_data("digits").test))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["1", "300"], done.stderr

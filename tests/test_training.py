@@ -1,0 +1,222 @@
+"""Training: what it writes, that a killed run goes on as if unbroken, and the accuracies to reach."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustrecon import InputError, StyleMemoryNet, checkpoint, load, load_data, train
+from robustrecon.data import Dataset
+from robustrecon.training import RECIPES, Recipe
+from robustrecon.training.objective import PaperObjective
+
+QUICK = replace(RECIPES["fast"], name="quick", epochs=3, least_steps=0)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "robustrecon", "train", *map(str, arguments)]
+
+
+def test_metrics_and_card(model_dir: Path) -> None:
+    with (model_dir / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 15))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) / 2
+    card = json.loads((model_dir / "model.json").read_text())
+    assert card["finished"]
+    assert card["recipe"]["objective"] == "paper"
+    assert float(rows[-1]["test_accuracy"]) == pytest.approx(card["accuracy"]["test"], abs=1e-5)
+    assert sorted(path.name for path in model_dir.iterdir()) == ["metrics.csv", "model.json", "model.safetensors"]
+
+
+def test_stored_accuracy_is_that_of_the_loaded_model(model: StyleMemoryNet, model_dir: Path, digits: Dataset) -> None:
+    with torch.no_grad():
+        found = (model(digits.test.x).argmax(1) == digits.test.y).double().mean().item()
+    assert found == checkpoint.load(model_dir).card["accuracy"]["test"]
+
+
+def test_seed_decides_everything(digits: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first = train(digits, tmp_path / "a", QUICK, seed=7, progress=False)
+    torch.manual_seed(2)
+    second = train(digits, tmp_path / "b", QUICK, seed=7, progress=False)
+    other = train(digits, tmp_path / "c", QUICK, seed=8, progress=False)
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, second.state_dict()[name]), name
+    assert not torch.equal(first.state_dict()["conv1.weight"], other.state_dict()["conv1.weight"])
+
+
+def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    """Kill -9 in mid-run, resume, and compare with an unbroken run, bit by bit."""
+    settings = ("--data", "digits", "--epochs", "8", "--seed", "3")
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    process = subprocess.Popen(command(*settings, "--out", broken), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (broken / "model.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)  # somewhere inside an epoch
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed = checkpoint.load(broken).card  # whole, though its run was killed
+    assert 0 < killed["epoch"] < 8, "the run ended before it could be killed"
+    assert not killed["finished"]
+    load(broken)
+
+    subprocess.run(command(*settings, "--out", broken, "--resume"), check=True, capture_output=True)
+    subprocess.run(command(*settings, "--out", whole), check=True, capture_output=True)
+    resumed, unbroken = checkpoint.load(broken), checkpoint.load(whole)
+    assert resumed.card["sha256"] == unbroken.card["sha256"]
+    for key in ("loss", "accuracy", "test_accuracy"):
+        assert [row[key] for row in resumed.card["history"]] == [row[key] for row in unbroken.card["history"]]
+
+
+def test_resuming_a_finished_run_changes_nothing(digits: Dataset, tmp_path: Path) -> None:
+    first = train(digits, tmp_path / "m", QUICK, progress=False)
+    before = (tmp_path / "m" / "model.safetensors").read_bytes()
+    again = train(digits, tmp_path / "m", QUICK, resume=True, progress=False)
+    assert (tmp_path / "m" / "model.safetensors").read_bytes() == before
+    assert torch.equal(first.conv1.weight, again.conv1.weight)  # type: ignore[arg-type, union-attr]
+
+
+def test_a_folder_with_a_model_is_not_written_over(digits: Dataset, model_dir: Path) -> None:
+    with pytest.raises(InputError, match="already holds a trained model"):
+        train(digits, model_dir, QUICK, progress=False)
+
+
+def test_other_settings_are_not_resumed(digits: Dataset, tmp_path: Path) -> None:
+    train(digits, tmp_path, QUICK, progress=False)
+    with pytest.raises(InputError, match="resume: .* was trained with seed 0, not 1"):
+        train(digits, tmp_path, QUICK, seed=1, resume=True, progress=False)
+    with pytest.raises(InputError, match="resume: .* was trained with recipe"):
+        train(digits, tmp_path, replace(QUICK, noise=0.3), resume=True, progress=False)
+
+
+def test_the_calibration_part_is_never_trained_on(digits: Dataset, tmp_path: Path) -> None:
+    """Other calibration images, the same model."""
+    blank = replace(digits.calibration, images=torch.zeros_like(digits.calibration.images))
+    first = train(digits, tmp_path / "a", QUICK, progress=False)
+    second = train(replace(digits, calibration=blank), tmp_path / "b", QUICK, progress=False)
+    assert torch.equal(first.state_dict()["head.weight"], second.state_dict()["head.weight"])
+
+
+@pytest.mark.parametrize("decoder_input", ["softmax", "one-hot"])
+def test_objective_is_the_papers(model: StyleMemoryNet, digits: Dataset, decoder_input: str) -> None:
+    """Cross-entropy + α ‖x̂ − x‖₂, the norm not squared; without noise it can be computed by hand."""
+    recipe = replace(RECIPES["paper"], noise=0.0, decoder_input=decoder_input)
+    assert recipe.alpha == 0.05
+    part = digits.test.head(20)
+    with torch.no_grad():
+        loss, classification, reconstruction, accuracy = PaperObjective(model, recipe)(part.x, part.y)
+        logits, style = model.encode(part.x)
+        label = logits.softmax(1) if decoder_input == "softmax" else torch.eye(10)[part.y]
+        norms = (model.decode(label, style) - part.x).flatten(1).square().sum(1).sqrt()
+    torch.testing.assert_close(reconstruction, norms.mean())
+    torch.testing.assert_close(classification, -logits.log_softmax(1)[range(20), part.y].mean())
+    torch.testing.assert_close(loss, classification + 0.05 * reconstruction)
+    assert accuracy == (logits.argmax(1) == part.y).float().mean()
+
+
+def test_paper_recipe_has_the_papers_numbers() -> None:
+    paper = RECIPES["paper"]
+    assert (paper.learning_rate, paper.epochs, paper.alpha, paper.schedule) == (1e-5, 250, 0.05, "constant")
+    assert {paper.learning_rate_at(share) for share in (0.0, 0.3, 0.99)} == {1e-5}
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    fast = RECIPES["fast"]
+    rates = [fast.learning_rate_at(share / 100) for share in range(101)]
+    peak = rates.index(max(rates))
+    assert max(rates) == pytest.approx(fast.learning_rate)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("noise", -1.0),
+        ("alpha", float("nan")),
+        ("schedule", "cosine"),
+        ("decoder_input", "labels"),
+    ],
+)
+def test_bad_recipe(argument: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"{argument}: got"):
+        replace(RECIPES["fast"], **{argument: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": "fats"}, "did you mean 'fast'"),
+        ({"device": "tpu9"}, "device: got 'tpu9'"),
+        ({"precision": "bf17"}, "precision: unknown name 'bf17'"),
+        ({"devices": 3}, "devices: 3 on 1 nodes, must share out the batch of 128 evenly"),
+        ({"model": StyleMemoryNet(4)}, "model: takes 4 classes of .* must take 10 of .* for digits"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_bad_arguments(digits: Dataset, tmp_path: Path, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train(digits, tmp_path, progress=False, **arguments)  # type: ignore[arg-type]
+
+
+def test_an_unwritable_folder_is_told_before_the_first_epoch(digits: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        train(digits, tmp_path / "file" / "run", QUICK, progress=False)
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 9)])
+def test_bf16_and_other_shapes(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    from robustrecon.data.splits import split
+
+    images = torch.randint(0, 256, (60, *shape), generator=torch.Generator().manual_seed(0)).byte()
+    data = split("noise", ("a", "b"), images, torch.arange(60) % 2)
+    tiny = Recipe("tiny", epochs=2, batch_size=8, learning_rate=1e-3, schedule="constant")
+    model = train(data, tmp_path, tiny, precision="bf16-mixed", progress=False)
+    assert next(model.parameters()).dtype == torch.float32
+    assert torch.isfinite(model.class_energies(data.test.x)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_digits_reach_97_percent(digits: Dataset, tmp_path: Path, seed: int) -> None:
+    train(digits, tmp_path, "fast", seed=seed, progress=False)
+    assert checkpoint.load(tmp_path).card["accuracy"]["test"] >= 0.97
+
+
+@pytest.mark.slow
+def test_mnist_reaches_the_papers_accuracy_in_5_epochs(data_dir: Path, tmp_path: Path) -> None:
+    train(load_data("mnist", data_dir), tmp_path, "fast", progress=False)
+    card = checkpoint.load(tmp_path).card
+    assert card["epoch"] <= 5
+    assert card["accuracy"]["test"] >= 0.9848
+
+
+@pytest.mark.slow
+def test_two_processes_get_the_accuracy_of_one(tmp_path: Path) -> None:
+    settings = ("--data", "digits", "--device", "cpu", "--epochs", "30")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for processes in ("1", "2"):
+        arguments = command(*settings, "--devices", processes, "--out", tmp_path / processes)
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("test accuracy") == 1
+    cards = [checkpoint.load(tmp_path / processes).card for processes in ("1", "2")]
+    assert [card["processes"] for card in cards] == [1, 2]
+    assert cards[1]["accuracy"]["test"] == pytest.approx(cards[0]["accuracy"]["test"], abs=0.015)
