@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: bench test test-slow lint results readme speed clean
 
 bench: $(READY)  ## train the default model on the embedded digits, attack it, print the table
-	$(BIN)/robustrecon bench --attack pgd
+	$(BIN)/robustrecon bench --attack pgd --out runs/results
 
 test: $(READY) lint  ## lint, types and the fast tests
 	$(BIN)/pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -143,6 +144,8 @@ class _Bench:
                     attacked = self.attack(planned, detector)
                 result = {"spec": spec.as_dict(), **self._result(attacked, detector)}
                 store.write(self.root, spec, result)
+            elif self.progress:
+                print(f"done before: {self.root / spec.path}", file=sys.stderr)
             results.append(result)
         return results
 
