@@ -92,7 +92,7 @@ class DefendedClassifier(nn.Module):
         Raises:
             InputError: bad images or alpha, or fewer images than alpha needs.
         """
-        images = self._images(x)
+        images = check_images(x, self.image_shape)
         needed = images_needed(alpha) if isinstance(alpha, float) and 0 < alpha < 1 else 1
         if len(images) < needed:
             raise InputError(
@@ -103,13 +103,13 @@ class DefendedClassifier(nn.Module):
         return self
 
     def inspect(self, x: Images) -> Verdict:
-        """Label, score, p-value and rejection of images (B, C, H, W) in [0, 1], tensor or array.
+        """Label, score, p-value and rejection of images (B, C, H, W) in [0, 1], tensor or array, on its device.
 
         Raises:
             InputError: not calibrated, or bad images.
         """
         calibration = self._calibrated()
-        label, score = self._judge(self._images(x))
+        label, score = self._judge(check_images(x, self.image_shape))
         # Not `score > threshold`: a score that is not a number must not pass.
         return Verdict(label, score, calibration.p_value(score), ~(score <= calibration.threshold))
 
@@ -177,16 +177,15 @@ class DefendedClassifier(nn.Module):
             raise InputError("detector: not calibrated; call calibrate(x_clean, alpha=0.05) first")
         return self.calibration
 
-    def _images(self, x: Images) -> Tensor:
-        images = check_images(x, self.image_shape)
-        return images.to(device_of(self.model))
-
     def _judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels and scores, in evaluation mode, batch by batch without gradient."""
+        """Labels and scores on the device of x, in evaluation mode, batch by batch without gradient."""
+        device = device_of(self.model)
 
         def judge(part: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self.model(part)
-            return logits.argmax(1), self._score(self.class_energies(part), logits)
+            images = part.to(device)
+            logits = self.model(images)
+            score = self._score(self.class_energies(images), logits)
+            return logits.argmax(1).to(x.device), score.to(x.device)
 
         with evaluating(self):
             label, score = batched(judge, x)

@@ -40,15 +40,13 @@ def seed_everything(seed: int) -> None:
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one, then MPS, then the CPU.
+    """The device called `name`; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
         InputError: no such device on this machine.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

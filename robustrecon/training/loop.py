@@ -58,7 +58,7 @@ def train(
         recipe: a name of `RECIPES` or a `Recipe`.
         model: the network to train; by default one that fits the data, initialised from the seed.
         seed: seeds the initial weights, the order of the images and the noise.
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto", "cpu" or "cuda".
         devices: processes on this machine, one a device; the batch is shared out among them.
         nodes: machines.
         precision: one of `PRECISIONS`.
