@@ -8,6 +8,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -68,7 +69,10 @@ class Attack(ABC):
     ) -> None:
         self.threat: Threat = threat(norm, eps)
         if norm not in self.norms:
-            raise InputError(f"norm: got {norm!r}, must be {' or '.join(self.norms)} for {type(self).__name__}")
+            raise InputError(
+                f"norm: got {norm!r}, must be {' or '.join(self.norms)} for {type(self).__name__}; "
+                "another engine may have it"
+            )
         self.restarts = at_least(1, restarts, "restarts")
         self.batch_size = at_least(1, batch_size, "batch_size")
         self.seed = at_least(0, seed, "seed")
@@ -116,6 +120,10 @@ class Attack(ABC):
         victim = model if isinstance(model, nn.Module) else _Callable(model)
         batches = []
         with still(victim), _seeded(self.seed):
+            with torch.no_grad():
+                n_classes = victim(x[:1]).shape[1]
+            if y.min() < 0 or y.max() >= n_classes:
+                raise InputError(f"y: labels span [{y.min()}, {y.max()}], must be in [0, {n_classes - 1}]")
             for images, labels in zip(x.split(self.batch_size), y.split(self.batch_size), strict=True):
                 batches.append(self._attack(victim, images, labels, goal))
                 if advance is not None:
@@ -124,9 +132,8 @@ class Attack(ABC):
 
     def _attack(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         best = x.clone()
-        with torch.no_grad():
-            success = goal.met(victim, x, y)
-        for _ in range(self.restarts):
+        success = goal.met(victim, x, y)
+        for _ in range(self.restarts if self.threat.eps > 0 else 0):
             standing = (~success).nonzero().squeeze(1)
             if not len(standing):
                 break
@@ -137,8 +144,7 @@ class Attack(ABC):
                 raise RuntimeError(f"{self!r} returned images that are not finite or not of x's shape")
             moved = self.threat.project(moved.to(clean), clean)
             best[standing] = moved
-            with torch.no_grad():
-                success[standing] = goal.met(victim, moved, labels)
+            success[standing] = goal.met(victim, moved, labels)
         with torch.no_grad():
             return best, victim(best).argmax(1), success, self.threat.distance(best - x)
 
@@ -172,17 +178,17 @@ class IterativeAttack(Attack):
         self.steps = at_least(1, steps, "steps")
         if alpha is None:
             alpha = min(eps, STEP_OF_BUDGET * eps / steps)
-        elif not (isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0):
+        elif isinstance(alpha, bool) or not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
             raise InputError(f"alpha: got {alpha!r}, must be a step size above 0")
         self.alpha = float(alpha)
         self.random_start = random_start
 
 
 def at_least(bound: int, value: int, argument: str) -> int:
-    """A whole number that is not below `bound`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-        raise InputError(f"{argument}: got {value!r}, must be a whole number of at least {bound}")
-    return value
+    """A whole number from `bound` up to what fits 63 bits."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not bound <= value < 2**63:
+        raise InputError(f"{argument}: got {value!r}, must be a whole number of at least {bound} that fits 63 bits")
+    return int(value)
 
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,12 @@ def load(name: str, engine: str | None = None, **parameters: Any) -> Attack:
     for parameter in parameters:
         if accepted is not None and parameter not in accepted:
             unknown_name(f"parameter of {name}", parameter, accepted)
-    attack = factory(**parameters)
+    try:
+        attack = factory(**parameters)
+    except TypeError as error:
+        if name in CATALOGUE:
+            raise
+        raise InputError(f"attack: {name} cannot be made ({error}), must be module:factory") from error
     if not isinstance(attack, Attack):
         raise InputError(f"attack: {name} made a {type(attack).__name__}, must make an attacks.Attack")
     return attack
@@ -103,17 +108,20 @@ def takes(name: str, parameter: str, engine: str | None = None) -> bool:
 
 def _factory(name: str, engine: str | None) -> Callable[..., Any]:
     chosen = engine_of(name, engine)
+    if chosen is not None:
+        return _import(CATALOGUE[name].engines[chosen])
     try:
-        return _import(name if chosen is None else CATALOGUE[name].engines[chosen])
-    except (ImportError, AttributeError) as error:
-        if chosen is not None:
-            raise
+        return _import(name)
+    except Exception as error:  # whatever the user's module raises when it is imported
         raise InputError(f"attack: {name!r} cannot be imported ({error}), must be module:factory") from error
 
 
 def _parameters(factory: Callable[..., Any]) -> set[str] | None:
     """The names of a factory's parameters; None where it takes any."""
-    parameters = inspect.signature(factory).parameters
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # nothing that can be called, or that tells what it takes
+        return None
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return None if takes_any else set(parameters)
 

@@ -53,8 +53,9 @@ def _signs(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal)
     leading, *others = goal.parts()
     with torch.no_grad():
         logits, again = model(x), model(x)
-        risen = leading.loss(model, outcome.x, y) > leading.loss(model, x, y)
-        stands = (outcome.distance > 0) & ~leading.met(model, outcome.x, y)
+        met_when_clean, clean_loss = leading.assess(model, x, y)
+        met_now, loss = leading.assess(model, outcome.x, y)
+        stands, risen = ~met_when_clean & ~met_now, loss > clean_loss
         met = goal.met(model, outcome.x, y)
     if not torch.equal(logits, again):
         yield Check(
@@ -66,7 +67,7 @@ def _signs(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal)
             "probabilities",
             "outputs are non-negative and sum to 1: probabilities, not logits; their gradients saturate",
         )
-    yield from _gradient_signs("loss", _gradient(lambda moved: leading.loss(model, moved, y), x))
+    yield from _gradient_signs("loss", _gradient(lambda moved: leading.assess(model, moved, y)[1], x))
     if any(isinstance(part, Undetected) for part in others):
         yield from _gradient_signs("score", _gradient(scored(model).score, x))
     share = _share(~risen[stands])

@@ -33,12 +33,16 @@ class Goal(ABC):
     """A goal is met or not, image by image."""
 
     @abstractmethod
-    def met(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        """(B,) bool: where images x (B, C, H, W), whose true labels are y (B,), are what is wanted."""
+    def assess(self, victim: Victim, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Where images x (B, C, H, W) with true labels y (B,) are what is wanted, and losses that rise towards it.
 
-    @abstractmethod
-    def loss(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        """(B,) losses, differentiable in x, that rise towards the goal."""
+        Both (B,), from one pass of the victim; the losses are differentiable in x.
+        """
+
+    @torch.no_grad()
+    def met(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
+        """(B,) bool: where the goal is met."""
+        return self.assess(victim, x, y)[0]
 
     def parts(self) -> tuple[Goal, ...]:
         """The goals that this one is made of, the leading one first."""
@@ -52,11 +56,9 @@ class Goal(ABC):
 class Misclassified(Goal):
     """Any label but the true one."""
 
-    def met(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return victim(x).argmax(1) != y
-
-    def loss(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(victim(x), y, reduction="none")
+    def assess(self, victim: Victim, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = victim(x)
+        return logits.argmax(1) != y, cross_entropy(logits, y, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,10 @@ class Targeted(Goal):
 
     label: int
 
-    def met(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return (victim(x).argmax(1) == self.label) & (y != self.label)
-
-    def loss(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return -cross_entropy(victim(x), torch.full_like(y, self.label), reduction="none")
+    def assess(self, victim: Victim, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = victim(x)
+        met = (logits.argmax(1) == self.label) & (y != self.label)
+        return met, -cross_entropy(logits, torch.full_like(y, self.label), reduction="none")
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,9 @@ class Undetected(Goal):
     threshold: float
     weight: float = 1.0
 
-    def met(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return scored(victim).score(x) <= self.threshold
-
-    def loss(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return -self.weight * (scored(victim).score(x) - self.threshold).clamp_min(0)
+    def assess(self, victim: Victim, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        score = scored(victim).score(x)
+        return score <= self.threshold, -self.weight * (score - self.threshold).clamp_min(0)
 
 
 @dataclass(frozen=True)
@@ -100,14 +99,13 @@ class _Both(Goal):
     first: Goal
     second: Goal
 
+    def assess(self, victim: Victim, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        first, first_loss = self.first.assess(victim, x, y)
+        second, second_loss = self.second.assess(victim, x, y)
+        return first & second, first_loss + second_loss
+
     def parts(self) -> tuple[Goal, ...]:
         return (*self.first.parts(), *self.second.parts())
-
-    def met(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return self.first.met(victim, x, y) & self.second.met(victim, x, y)
-
-    def loss(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return self.first.loss(victim, x, y) + self.second.loss(victim, x, y)
 
 
 def scored(victim: Victim) -> ScoredVictim:

@@ -12,8 +12,9 @@ from .goals import Goal
 
 
 class PGD(IterativeAttack):
-    """Projected gradient ascent; keeps the point of highest loss seen, not the last.
+    """Projected gradient ascent on the goal's loss.
 
+    Keeps the best point seen, not the last: one that meets the goal before one that does not, then the higher loss.
     A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
     """
 
@@ -21,22 +22,20 @@ class PGD(IterativeAttack):
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         moved = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
-        best, highest = moved, torch.full((len(x),), -math.inf, device=x.device)
-        for _ in range(self.steps):
+        best, reached = moved, torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        highest = torch.full((len(x),), -math.inf, device=x.device)
+        for step in range(self.steps + 1):
             moved = moved.detach().requires_grad_()
+            met, loss = goal.assess(victim, moved, y)
+            better = (met & ~reached) | ((met == reached) & (loss.detach() > highest))
+            best = torch.where(better.view(-1, 1, 1, 1), moved.detach(), best)
+            highest, reached = torch.where(better, loss.detach(), highest), reached | met
+            if step == self.steps:
+                break
             # A sum, not a mean: a mean over the batch pushes small gradients towards zero.
-            loss = goal.loss(victim, moved, y)
             (gradient,) = torch.autograd.grad(loss.sum(), moved)
-            best, highest = _better(best, highest, moved.detach(), loss.detach())
             moved = self.threat.project(moved.detach() + self.alpha * self.threat.steepest(gradient), x)
-        with torch.no_grad():
-            return _better(best, highest, moved, goal.loss(victim, moved, y))[0]
-
-
-def _better(best: Tensor, highest: Tensor, moved: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
-    """Image by image, whichever has the higher loss."""
-    rises = loss > highest
-    return torch.where(rises.view(-1, 1, 1, 1), moved, best), torch.where(rises, loss, highest)
+        return best
 
 
 class FGSM(Attack):
@@ -49,5 +48,5 @@ class FGSM(Attack):
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         moved = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(goal.loss(victim, moved, y).sum(), moved)
+        (gradient,) = torch.autograd.grad(goal.assess(victim, moved, y)[1].sum(), moved)
         return self.threat.project(x + self.threat.eps * self.threat.steepest(gradient), x)

@@ -6,10 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from .base import IterativeAttack
-from .goals import Goal, scored
+from .errors import InputError
+from .goals import Goal, Misclassified, Targeted, Undetected, scored
 
 
 class SelectivePGD(IterativeAttack):
@@ -23,20 +23,21 @@ class SelectivePGD(IterativeAttack):
     knows_detector = True
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        leading, *others = goal.parts()
+        if not isinstance(leading, (Misclassified, Targeted)) or not all(isinstance(o, Undetected) for o in others):
+            raise InputError(f"goal: got {goal}, must be Misclassified or Targeted, alone or & Undetected")
         detector = scored(victim)
         moved = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
         best, lowest = moved, torch.full((len(x),), math.inf, device=x.device)
         for step in range(self.steps + 1):
             moved = moved.detach().requires_grad_()
-            logits, score = victim(moved), detector.score(moved)
-            misread = logits.argmax(1) != y
+            (misread, loss), score = leading.assess(victim, moved, y), detector.score(moved)
             better = misread & (score.detach() < lowest)
             best = torch.where(better.view(-1, 1, 1, 1), moved.detach(), best)
             lowest = torch.where(better, score.detach(), lowest)
             if step == self.steps:
                 break
-            loss = torch.where(misread, -score, cross_entropy(logits, y, reduction="none"))
-            (gradient,) = torch.autograd.grad(loss.sum(), moved)
+            (gradient,) = torch.autograd.grad(torch.where(misread, -score, loss).sum(), moved)
             moved = self.threat.project(moved.detach() + self.alpha * self.threat.steepest(gradient), x)
         never = torch.isinf(lowest).view(-1, 1, 1, 1)
         return torch.where(never, moved.detach(), best)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Threat(ABC):
     norm = ""
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.eps, (int, float)) and math.isfinite(self.eps) and self.eps >= 0):
+        if isinstance(self.eps, bool) or not (isinstance(self.eps, Real) and math.isfinite(self.eps) and self.eps >= 0):
             raise InputError(f"eps: got {self.eps!r}, must be a finite number and not negative")
 
     @abstractmethod

@@ -62,7 +62,7 @@ class Nudge(attacks.Attack):
 
     def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
         moved = x.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(goal.loss(victim, moved, y).sum(), moved)
+        (gradient,) = torch.autograd.grad(goal.assess(victim, moved, y)[1].sum(), moved)
         return x - 1e-3 * gradient.sign()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import Attack, IterativeAttack
+from ..errors import InputError
 from ..goals import Goal, Misclassified
 
 
@@ -57,16 +59,20 @@ class ArtFGSM(Attack):
 def _estimator(victim: nn.Module, x: Tensor) -> Any:
     from art.estimators.classification import PyTorchClassifier
 
+    if x.device.type not in ("cpu", "cuda"):
+        raise InputError(f"x: is on {x.device}, must be on cpu or cuda for the engine art")
     with torch.no_grad():
         n_classes = victim(x[:1]).shape[1]
-    return PyTorchClassifier(
-        victim,
-        loss=nn.CrossEntropyLoss(),
-        input_shape=tuple(x.shape[1:]),
-        nb_classes=n_classes,
-        clip_values=(0.0, 1.0),
-        device_type="cpu" if x.device.type == "cpu" else "gpu",
-    )
+    # It moves the model to CUDA's current device, which need not be the one that the model is on.
+    with torch.cuda.device(x.device) if x.device.type == "cuda" else contextlib.nullcontext():
+        return PyTorchClassifier(
+            victim,
+            loss=nn.CrossEntropyLoss(),
+            input_shape=tuple(x.shape[1:]),
+            nb_classes=n_classes,
+            clip_values=(0.0, 1.0),
+            device_type="cpu" if x.device.type == "cpu" else "gpu",
+        )
 
 
 def _norm(name: str) -> float:
