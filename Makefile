@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: bench test test-slow lint results readme speed clean
 
 bench: $(READY)  ## train the default model on the embedded digits, attack it, print the table
-	$(BIN)/robustrecon bench --attack pgd --out runs/results
+	$(BIN)/robustrecon bench --attack pgd
 
 test: $(READY) lint  ## lint, types and the fast tests
 	$(BIN)/pytest
@@ -21,8 +21,8 @@ lint: $(READY)
 
 DATA_DIR ?= data
 results: $(READY)  ## everything under results/, from nothing; about 15 minutes on 2 cores
-	$(BIN)/robustrecon bench --attack fgsm --attack pgd --attack selective --log-x
-	$(BIN)/robustrecon bench --attack fgsm --attack pgd --attack selective --log-x --data mnist --data-dir $(DATA_DIR)
+	$(BIN)/robustrecon bench --attack fgsm --attack pgd --attack selective --log-x --out results
+	$(BIN)/robustrecon bench --attack fgsm --attack pgd --attack selective --log-x --out results --data mnist --data-dir $(DATA_DIR)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.readme
 

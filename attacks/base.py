@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
-from .goals import Goal, Misclassified
+from .goals import Goal, Misclassified, Undetected
 from .threat import NORMS, Threat, threat
 
 
@@ -65,7 +65,7 @@ class Attack(ABC):
         norm: str = "linf",
         restarts: int = 1,
         seed: int = 0,
-        batch_size: int = 256,
+        batch_size: int = 128,
     ) -> None:
         self.threat: Threat = threat(norm, eps)
         if norm not in self.norms:
@@ -106,14 +106,18 @@ class Attack(ABC):
             model: gives logits (B, K) of images (B, C, H, W) in [0, 1]; its training flags are left as they were.
             x: (B, C, H, W) float images in [0, 1].
             y: (B,) int64 true labels.
-            goal: what to reach; `Misclassified()` by default.
+            goal: what to reach; by default `Misclassified()`, for an attack that knows the detector `&
+                Undetected(model.threshold)` where the model has a threshold.
             advance: called with the number of images done after each batch.
 
         Raises:
             InputError: bad images or labels, or a goal that this attack cannot pursue.
         """
         x, y = _checked(x, y)
-        goal = Misclassified() if goal is None else goal
+        if goal is None:
+            goal = Misclassified()
+            if self.knows_detector and (threshold := getattr(model, "threshold", None)) is not None:
+                goal = goal & Undetected(threshold)
         if not isinstance(goal, self.pursues):
             known = " or ".join(kind.__name__ for kind in self.pursues)
             raise InputError(f"goal: got {goal}, must be {known} for {type(self).__name__}")
@@ -172,7 +176,7 @@ class IterativeAttack(Attack):
         norm: str = "linf",
         restarts: int = 1,
         seed: int = 0,
-        batch_size: int = 256,
+        batch_size: int = 128,
     ) -> None:
         super().__init__(eps, norm, restarts, seed, batch_size)
         self.steps = at_least(1, steps, "steps")

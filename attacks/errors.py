@@ -14,6 +14,6 @@ class InputError(ValueError):
 def unknown_name(argument: str, name: str, known: Iterable[str]) -> NoReturn:
     """Raise the error for a name that is in no catalogue, with the closest one that is."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise InputError(f"{argument}: unknown name {name!r}{hint} (known: {', '.join(names)})")

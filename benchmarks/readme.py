@@ -21,6 +21,9 @@ def results_tables(results: Path) -> str:
     parts = []
     for folder in folders:
         cells = store.read_all(folder)
+        mixed = {tuple(cell["spec"][key] for key in ("weights", "n", "alpha")) for cell in cells}
+        if len(mixed) > 1:
+            raise SystemExit(f"{folder}: holds results of different weights, n or alpha, must be of one: {mixed}")
         parts += [f"**{report.summary(cells)}**", _pivot(cells)]
     return "\n\n".join(parts)
 
@@ -40,13 +43,14 @@ def _pivot(cells: Sequence[dict[str, Any]]) -> str:
     for cell in cells:
         key = attack_title(cell["spec"]), budget(cell["spec"])
         by_key.setdefault(key, {})[cell["spec"]["detector"]] = cell
-    rows = [["attack", "aware", "budget", "accuracy"]]
+    rows = [["attack", "aware", "budget", "accuracy"]]  # and a dagger where a check fired
     for detector in DETECTORS:
         rows[0] += [f"{detector}: AUROC", "undetected", "robust risk"]
     for (attack, radius), found in by_key.items():
         first = found[DETECTORS[0]]
         aware = "yes" if first["knows_detector"] else "no"
-        row = [attack, aware, radius, report.percent(first["attack"]["accuracy"])]
+        doubt = " †" if any(cell["checks"] for cell in found.values()) else ""
+        row = [attack + doubt, aware, radius, report.percent(first["attack"]["accuracy"])]
         for detector in DETECTORS:
             detection = found[detector]["detection"]
             row += [

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -28,7 +29,7 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name and the card that describes them (its `sha256` is that of the tensors' bytes)."""
+    """Tensors by name and the card that describes them (its `sha256` covers both)."""
 
     tensors: dict[str, Tensor]
     card: dict[str, Any]
@@ -43,8 +44,12 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InputError(f"path: got {path}, must end in .safetensors")
-    still = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    complete = {"format": FORMAT, **card, "sha256": _digest(safetensors.torch.save(still))}
+    # Cloned, since tied weights share memory, which the format does not allow.
+    still = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    described = {"format": FORMAT, **card}
+    complete = {**described, "sha256": _digest(safetensors.torch.save(still), described)}
     blob = safetensors.torch.save(still, metadata={"card": json.dumps(complete)})
     beside = path.with_suffix(".json")
     # Killed at any point, what lies there is loadable: the old pair, one file alone, or the new pair.
@@ -83,8 +88,8 @@ def load(path: str | Path) -> Checkpoint:
     card = _embedded_card(blob)
     if card is None:
         raise InputError(f"{path}: is a foreign safetensors file, must carry a {FORMAT} card")
-    if card.get("sha256") != _digest(blob):
-        raise InputError(f"{path}: is damaged, its tensors do not have the hash that its card gives")
+    if card.get("sha256") != _digest(blob, card):
+        raise InputError(f"{path}: is damaged, or its card was edited: they do not have the hash that the card gives")
     _check_card_beside(path, card)
     return Checkpoint(tensors, card)
 
@@ -93,8 +98,12 @@ def _header_end(blob: bytes) -> int:
     return 8 + int.from_bytes(blob[:8], "little")
 
 
-def _digest(blob: bytes) -> str:
-    return hashlib.sha256(memoryview(blob)[_header_end(blob) :]).hexdigest()
+def _digest(blob: bytes, card: Mapping[str, Any]) -> str:
+    """Hash of the card and of the tensors' bytes."""
+    described = {key: value for key, value in card.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    digest.update(memoryview(blob)[_header_end(blob) :])
+    return digest.hexdigest()
 
 
 def _embedded_card(blob: bytes) -> dict[str, Any] | None:
@@ -114,6 +123,8 @@ def _check_card_beside(path: Path, card: dict[str, Any]) -> None:
         readable = json.loads(beside.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{beside}: is not a readable card ({error})") from error
+    if not isinstance(readable, dict):
+        raise InputError(f"{beside}: is not a card, must be a JSON object")
     if readable != card:
         keys = sorted(key for key in {*card, *readable} if readable.get(key) != card.get(key))
         raise InputError(f"{beside}: does not match {path.name}; they differ in {', '.join(keys)}")

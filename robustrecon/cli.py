@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    help="Defend PyTorch image classifiers against adversarial examples by class-conditional reconstruction.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,6 +27,23 @@ Alpha = Annotated[float, typer.Option(help="Bound on the false-alarm rate, in (0
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("robustrecon"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Defend PyTorch image classifiers against adversarial examples by class-conditional reconstruction."""
+
+
 @app.command()
 def train(
     data: Data = "digits",
@@ -38,7 +55,7 @@ def train(
     device: Device = "auto",
     devices: Annotated[int, typer.Option(help="Processes on this machine, one a device.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch in --out.")] = False,
     data_dir: DataDir = Path("data"),
 ) -> None:
@@ -53,10 +70,10 @@ def train(
 
     chosen = load_recipe(recipe)
     if epochs is not None:
-        chosen = replace(chosen, epochs=epochs, least_steps=0)
+        chosen = replace(chosen, name=f"{chosen.name}-e{epochs}", epochs=epochs, least_steps=0)
     if batch_size is not None:
-        chosen = replace(chosen, batch_size=batch_size)
-    dataset = load_data(data or "digits", data_dir)
+        chosen = replace(chosen, name=f"{chosen.name}-b{batch_size}", batch_size=batch_size)
+    dataset = load_data("digits" if data is None else data, data_dir)
     folder = Path("runs") / slug(dataset.name) if out is None else out
     train_model(
         dataset,
@@ -92,45 +109,44 @@ def bench(
     data: Data = None,
     data_dir: DataDir = Path("data"),
     detector: Annotated[
-        list[str] | None, typer.Option(help="label_margin or global_error; repeatable. Both by default.")
+        list[str] | None, typer.Option(help="A score, label_margin or global_error say; repeatable. All by default.")
     ] = None,
     alpha: Alpha = 0.05,
     n: Annotated[int, typer.Option(help="The first N test images.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the attacks.")] = 0,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder of all results; what is there already is not run again.")] = Path(
-        "results"
+        "runs/results"
     ),
     log_x: Annotated[bool, typer.Option("--log-x", help="Draw the ROC curves over a logarithmic axis.")] = False,
     as_json: Json = False,
 ) -> None:
     """Attack a defended model and report accuracy, detection ROC and robust risk."""
-    from .bench import draw_examples, report, run, store
+    from .bench import Plan, Spec, draw_examples, report, run, store
     from .detectors import SCORES
     from .subject import load_subject
 
-    detectors = detector or list(SCORES)
-    subject = load_subject(model, data, data_dir, device)
-    results = run(
-        subject,
+    plan = Plan(
         attack or ["pgd"],
         eps=eps or [0.1, 0.2, 0.3],
         norm=norm,
         steps=steps,
         engine=engine,
-        detectors=detectors,
+        detectors=detector or list(SCORES),
         alpha=alpha,
         n=n,
         seed=seed,
-        out=out,
     )
-    written = report.write(out, results[-1]["spec"], log_x)
-    sheet = draw_examples(subject, results, written[0].parent / "examples.png")
+    subject = load_subject(model, data, data_dir, device)
+    results = run(subject, plan, out)
+    last = results[-1]["spec"]
+    sheet = draw_examples(subject, results, out / Spec(**last).folder / "examples.png")
+    written = [*report.write(out, last, log_x), *([sheet] if sheet else [])]
     if as_json:
         print(json.dumps([store.without_images(result) for result in results], indent=2))
         return
     print(f"{report.summary(results)}\n\n{report.table(results)}\n\n{report.caveat(results)}\n")
-    for path in [*written, *([sheet] if sheet else [])]:
+    for path in written:
         print(path)
 
 
@@ -154,14 +170,14 @@ def detect(
     from .data import read_images
     from .subject import load_defended
 
-    defended, classes = load_defended(model, detector, alpha, data_dir, device)
+    defended = load_defended(model, detector, alpha, data_dir, device)
     assert defended.image_shape is not None  # every model that can be loaded by path says it
     verdict = defended.inspect(read_images(files, defended.image_shape))
     rows: list[dict[str, Any]] = [
         {
             "file": str(file),
             "label": label,
-            "class": classes[label] if classes else None,
+            "class": defended.classes[label] if defended.classes else None,
             "score": score,
             "p_value": p_value,
             "rejected": rejected,
@@ -179,10 +195,11 @@ def detect(
         print(json.dumps(rows, indent=2))
     else:
         width = max(len(row["file"]) for row in rows)
-        print(f"{'file':<{width}}  label  {'score':>10}  {'p-value':>8}  verdict")
+        print(f"{'file':<{width}}  {'label':>8}  {'score':>10}  {'p-value':>8}  verdict")
         for row in rows:
+            name = row["label"] if row["class"] is None else row["class"].split(" - ")[0]
             judged = "rejected" if row["rejected"] else "accepted"
-            print(f"{row['file']:<{width}}  {row['label']:>5}  {row['score']:>10.4g}  {row['p_value']:>8.4f}  {judged}")
+            print(f"{row['file']:<{width}}  {name:>8}  {row['score']:>10.4g}  {row['p_value']:>8.4f}  {judged}")
     if verdict.rejected.any():
         raise typer.Exit(1)
 
@@ -206,25 +223,27 @@ def _first_process() -> bool:
 
 def main() -> None:
     """Run the command line: bad input is one line on stderr and exit code 2, a stopped run is exit code 130."""
+    sys.path.insert(0, "")  # --attack module:factory finds a module in the current folder
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
     except typer.TyperException as error:
-        _fail(error.format_message())
+        code = _fail(error.format_message()) if error.format_message() else 2  # no command: the help is printed
     except (KeyboardInterrupt, typer.Abort):
-        print("robustrecon: stopped; finished work is kept (train goes on with --resume)", file=sys.stderr)
-        sys.exit(130)
+        code = 130
     except ValueError as error:
-        from attacks import InputError as AttackInputError
-
         from .types import InputError
 
-        if not isinstance(error, (InputError, AttackInputError)):
+        if not isinstance(error, InputError):
             raise
-        _fail(str(error))
+        code = _fail(str(error))
     except OSError as error:
-        _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+        code = _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    if code == 130:  # typer gives it for a keyboard interrupt too
+        print("robustrecon: stopped; finished work is kept (train goes on with --resume)", file=sys.stderr)
+    sys.exit(code)
 
 
-def _fail(message: str) -> None:
-    print(f"robustrecon: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+def _fail(message: str) -> int:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # one process of several speaks
+        print(f"robustrecon: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from . import checkpoint, models, provenance
 from .detectors import Calibration, Score, calibrate, images_needed, load_score
 from .runtime import batched, device_of, evaluating
-from .types import ImageShape, InputError, Verdict, check_images
+from .types import ImageShape, InputError, Verdict, check_fraction, check_images
 
 if TYPE_CHECKING:
     from .types import Images
@@ -34,6 +34,7 @@ class DefendedClassifier(nn.Module):
 
     Attributes:
         calibration: None before `calibrate`.
+        classes: class names in label order, where they are known; `save` keeps them.
 
     Raises:
         InputError: unknown detector, or a model without the two methods.
@@ -45,10 +46,13 @@ class DefendedClassifier(nn.Module):
             raise InputError(
                 f"model: got {type(model).__name__}, must be a torch.nn.Module with forward(x) and class_energies(x)"
             )
+        if not isinstance(detector, str) and not callable(detector):
+            raise InputError(f"detector: got {detector!r}, must be a score's name or a function of (energies, logits)")
         self.model = model
         self._score: Score = load_score(detector) if isinstance(detector, str) else detector
         self.detector = detector if isinstance(detector, str) else getattr(detector, "__name__", repr(detector))
         self.calibration: Calibration | None = None
+        self.classes: Sequence[str] | None = None
 
     def extra_repr(self) -> str:
         if self.calibration is None:
@@ -80,10 +84,11 @@ class DefendedClassifier(nn.Module):
 
     def score(self, x: Tensor) -> Tensor:
         """(B,) scores of images (B, C, H, W), differentiable in x; higher is more suspicious."""
-        return self._score(self.class_energies(x), self.model(x))
+        logits, energies = self._logits_and_energies(x)
+        return self._score(energies, logits)
 
     def calibrate(self, x: Images, alpha: float = 0.05) -> DefendedClassifier:
-        """Set the threshold so that at most a share `alpha` of clean inputs is rejected; returns self.
+        """Set the threshold so that, on average, at most a share `alpha` of clean inputs is rejected; returns self.
 
         Args:
             x: (n, C, H, W) clean images in [0, 1], tensor or array, that the model was not trained on.
@@ -93,7 +98,8 @@ class DefendedClassifier(nn.Module):
             InputError: bad images or alpha, or fewer images than alpha needs.
         """
         images = check_images(x, self.image_shape)
-        needed = images_needed(alpha) if isinstance(alpha, float) and 0 < alpha < 1 else 1
+        alpha = check_fraction(alpha, "alpha")
+        needed = images_needed(alpha)
         if len(images) < needed:
             raise InputError(
                 f"x: {len(images)} images, must be at least {needed} to bound the false-alarm rate by alpha={alpha}"
@@ -129,7 +135,8 @@ class DefendedClassifier(nn.Module):
             InputError: not calibrated, a detector that is not in the catalogue, or an unwritable path.
         """
         calibration = self._calibrated()
-        load_score(self.detector)  # a function of the user's own cannot be written down
+        if load_score(self.detector) is not self._score:
+            raise InputError(f"detector: {self.detector!r} is a function of your own, which cannot be written down")
         tensors = {models.WEIGHTS + key: value for key, value in self.model.state_dict().items()}
         card: dict[str, Any] = {
             "kind": SAVED_KIND,
@@ -140,6 +147,8 @@ class DefendedClassifier(nn.Module):
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
+        if self.classes is not None:
+            card["classes"] = list(self.classes)
         if isinstance(self.model, models.EnergyModel):
             card["architecture"] = models.architecture(self.model)
         return checkpoint.save(path, {**tensors, _CALIBRATION: calibration.scores}, card)
@@ -170,7 +179,13 @@ class DefendedClassifier(nn.Module):
             raise InputError(f"model: {path} holds a model of your own class; pass an instance of it")
         defended = cls(model, saved.card["detector"])
         defended.calibration = calibrate(saved.tensors[_CALIBRATION], saved.card["alpha"])
+        defended.classes = saved.card.get("classes")
         return defended
+
+    def _logits_and_energies(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(self.model, models.EnergyModel):
+            return self.model.logits_and_energies(x)
+        return self.model(x), self.class_energies(x)
 
     def _calibrated(self) -> Calibration:
         if self.calibration is None:
@@ -183,8 +198,14 @@ class DefendedClassifier(nn.Module):
 
         def judge(part: Tensor) -> tuple[Tensor, Tensor]:
             images = part.to(device)
-            logits = self.model(images)
-            score = self._score(self.class_energies(images), logits)
+            logits, energies = self._logits_and_energies(images)
+            if energies.shape != logits.shape:
+                raise InputError(
+                    f"model: class_energies gave {tuple(energies.shape)}, must be the logits' {tuple(logits.shape)}"
+                )
+            score = self._score(energies, logits)
+            if score.shape != logits.shape[:1]:
+                raise InputError(f"detector: gave scores of shape {tuple(score.shape)}, must be ({len(logits)},)")
             return logits.argmax(1).to(x.device), score.to(x.device)
 
         with evaluating(self):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .types import InputError
 
+_SUFFIX = ".partial"
+
 
 def atomic_write(path: str | Path, content: bytes | str) -> Path:
     """Write `content` to `path` so that a reader, or a killed writer, never sees half of it.
@@ -21,7 +23,7 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_SUFFIX)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -34,6 +36,22 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
     return path
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder` and clear what killed writers left in it.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f".*{_SUFFIX}"):
+            left.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
 
 
 def slug(name: str) -> str:

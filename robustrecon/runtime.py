@@ -49,10 +49,12 @@ def resolve_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device: got {name!r}, must be auto or a device of this machine") from error
-    return device
+        if device.type in ("cpu", "cuda"):
+            torch.empty(0, device=device)
+            return device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: got {name!r}, must be auto, cpu or cuda, and on this machine") from error
+    raise InputError(f"device: got {name!r}, must be auto, cpu or cuda")
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import nn
 
 from . import checkpoint
 from .data import Dataset, load_data
 from .defence import SAVED_KIND, DefendedClassifier
 from .files import slug
-from .models import EnergyModel, load_with_card
+from .models import load_with_card
 from .runtime import resolve_device
 from .training import train
 from .types import InputError
@@ -23,7 +24,7 @@ RUNS = Path("runs")
 class Subject:
     """What is attacked: a model, what to call it, and the data it is tested on."""
 
-    model: EnergyModel
+    model: nn.Module
     name: str
     weights: str
     data: Dataset
@@ -57,20 +58,40 @@ def load_subject(
     else:
         loaded, card = load_with_card(model)
         dataset = load_data(data or card.get("data", {}).get("name", "digits"), data_dir)
+    if card.get("kind") == SAVED_KIND:
+        raise InputError(
+            f"model: {model} is a calibrated classifier, must be a trained model, which is calibrated anew"
+        )
+    if not card.get("finished", True):
+        raise InputError(f"model: {model} is unfinished, at epoch {card['epoch']}; go on with train --resume")
     if loaded.image_shape != dataset.image_shape or loaded.n_classes != dataset.n_classes:
         raise InputError(
             f"data: {dataset.name} has {dataset.n_classes} classes of {dataset.image_shape} images, must have "
             f"{loaded.n_classes} of {loaded.image_shape} for the model {model}"
         )
+    trained_on = card.get("data", {})
+    if trained_on.get("name") == dataset.name and trained_on.get("fingerprint") != dataset.fingerprint:
+        raise InputError(
+            f"data: {dataset.name} has changed since {model} was trained on it, so that calibration and test images "
+            "may be among those it was trained on; train anew"
+        )
     recipe = card.get("recipe", {}).get("name")
     name = f"{loaded.name}-{recipe}" if recipe else loaded.name
+    if trained_on.get("name", dataset.name) != dataset.name:
+        name += f"-of-{trained_on['name']}"
     return Subject(loaded.to(place), name, card["sha256"][:16], dataset)
 
 
 def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> None:
     """Train the default model for `data` unless that was done before; go on where a killed run stopped."""
-    if (out / checkpoint.MODEL_FILE).exists() and checkpoint.load(out).card.get("finished"):
-        return
+    if (out / checkpoint.MODEL_FILE).exists():
+        card = checkpoint.load(out).card
+        if card.get("data", {}).get("name") != data.name:
+            raise InputError(f"model: {out} was trained on other data than {data.name}; name one with --model")
+        if card.get("finished"):
+            recipe = card.get("recipe", {}).get("name")
+            print(f"no --model given: {out}, trained with the recipe {recipe}", file=sys.stderr)
+            return
     print(f"no --model given: training the default one for {data.name}, kept in {out}", file=sys.stderr)
     train(data, out, device=device, resume=True, progress=progress)
 
@@ -81,8 +102,8 @@ def load_defended(
     alpha: float | None = None,
     data_dir: str | Path = "data",
     device: str = "auto",
-) -> tuple[DefendedClassifier, Sequence[str] | None]:
-    """A calibrated classifier and, where known, its class names.
+) -> DefendedClassifier:
+    """A calibrated classifier.
 
     Args:
         model: what `DefendedClassifier.save` wrote, or a trained model, which is calibrated on the calibration
@@ -101,8 +122,8 @@ def load_defended(
                 f"detector, alpha: {model} is calibrated already ({card['detector']}, alpha={card['alpha']}), "
                 "must be left out"
             )
-        return DefendedClassifier.load(model).to(resolve_device(device)), None
+        return DefendedClassifier.load(model).to(resolve_device(device))
     subject = load_subject(model, data_dir=data_dir, device=device)
     defended = DefendedClassifier(subject.model, detector or "label_margin")
-    defended.calibrate(subject.data.calibration.x, 0.05 if alpha is None else alpha)
-    return defended, subject.data.classes
+    defended.classes = subject.data.classes
+    return defended.calibrate(subject.data.calibration.x, 0.05 if alpha is None else alpha)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -47,7 +48,7 @@ class Verdict:
 def unknown_name(argument: str, name: str, known: Iterable[str]) -> NoReturn:
     """Raise the error for a name that is in no catalogue, with the closest one that is."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise InputError(f"{argument}: unknown name {name!r}{hint} (known: {', '.join(names)})")
 
@@ -82,6 +83,6 @@ def check_images(x: Any, image_shape: Sequence[int] | None = None, argument: str
 
 def check_fraction(value: float, argument: str) -> float:
     """A number strictly between 0 and 1, such as a false-alarm rate."""
-    if not isinstance(value, (int, float)) or not 0 < value < 1:
+    if not isinstance(value, Real) or not 0 < value < 1:
         raise InputError(f"{argument}: got {value!r}, must be in (0, 1)")
     return float(value)

@@ -109,7 +109,11 @@ def test_an_attack_that_knows_the_detector_breaks_a_weak_one(near_centre: torch.
     assert (victim.score(blind.x) <= threshold).double().mean() < 0.05, "the detector does not see the blind attack"
 
 
-def test_both_detectors_fall_to_the_attack_that_knows_them(defended: DefendedClassifier, digits: Dataset) -> None:
+@pytest.mark.parametrize("detector", ["label_margin", "global_error"])
+def test_both_detectors_fall_to_the_attack_that_knows_them(
+    defended: DefendedClassifier, digits: Dataset, detector: str
+) -> None:
+    defended = DefendedClassifier(defended.model, detector).calibrate(digits.calibration.x, 0.05)
     part = digits.test.head(50)
     goal = Misclassified() & Undetected(defended.threshold)
     outcome = attacks.load("selective", eps=0.3, steps=20)(defended, part.x, part.y, goal)
@@ -134,6 +138,37 @@ def test_a_goal_that_a_library_would_not_pursue_is_refused(linear: Linear, engin
 def test_a_goal_about_a_detector_needs_one(linear: Linear) -> None:
     with pytest.raises(attacks.InputError, match=r"model: Linear has no score\(x\)"):
         attacks.load("selective")(linear, torch.rand(2, *IMAGE), linear(torch.rand(2, *IMAGE)).argmax(1))
+
+
+def test_pgd_returns_a_point_that_met_the_goal_if_it_saw_one() -> None:
+    """The loss is highest where the goal is not met."""
+
+    class Reached(Misclassified):
+        def assess(self, victim: attacks.Victim, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            far = (x - 0.5).flatten(1).abs().amax(1)
+            return (far > 0.15) & (far < 0.25), far
+
+    x = torch.full((3, *IMAGE), 0.52)
+    attack = attacks.load("pgd", "own", eps=0.45, alpha=0.1, steps=6, random_start=False)
+    outcome = attack(Linear(), x, torch.zeros(3).long(), Reached())
+    assert outcome.success.all()
+    assert outcome.distance.max() < 0.25
+
+
+def test_selective_pursues_a_target_and_refuses_what_it_cannot(defended: DefendedClassifier, digits: Dataset) -> None:
+    part = digits.test.head(30)
+    outcome = attacks.load("selective", eps=0.3)(defended, part.x, part.y, Targeted(3))
+    assert outcome.success[part.y != 3].double().mean() > 0.9
+    with pytest.raises(attacks.InputError, match="must be Misclassified or Targeted"):
+        attacks.load("selective")(defended, part.x, part.y, Undetected(-99.0))
+
+
+def test_zero_budget_changes_nothing(linear: Linear) -> None:
+    x = torch.rand(5, *IMAGE)
+    for engine in ENGINES:
+        for norm in ("linf", "l2"):
+            outcome = attacks.load("pgd", engine, eps=0.0, norm=norm)(linear, x, linear(x).argmax(1))
+            assert torch.equal(outcome.x, x)
 
 
 def test_restarts_only_help(defended: DefendedClassifier, digits: Dataset) -> None:
@@ -239,6 +274,9 @@ def test_a_users_own_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lin
         attacks.load("mine:not_an_attack")
     with pytest.raises(attacks.InputError, match="'mine:Nugde' cannot be imported"):
         attacks.load("mine:Nugde")
+    for place in ("math:pi", "os:path", ":x", "json:dumps"):
+        with pytest.raises(attacks.InputError, match="must be module:factory|must make an"):
+            attacks.load(place, eps=0.1)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +317,8 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
         (torch.rand(2, *IMAGE), torch.zeros(3).long(), r"y: got \(3,\), must be 2 whole-number labels"),
         (torch.rand(2, *IMAGE), torch.zeros(2), "must be 2 whole-number labels"),
         (torch.rand(2, *IMAGE), [0, 1], "y: got list"),
+        (torch.rand(2, *IMAGE), torch.tensor([0, 2]), r"y: labels span \[0, 2\], must be in \[0, 1\]"),
+        (torch.rand(2, *IMAGE), torch.tensor([-1, 1]), r"y: labels span \[-1, 1\]"),
         ([1], torch.zeros(2).long(), "x: got list"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -80,6 +80,22 @@ def test_a_flipped_byte_is_found(saved: Path) -> None:
         load(saved)
 
 
+def test_an_edited_embedded_card_is_found(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    blob = path.read_bytes()
+    edited = blob.replace(rb"\"seed\": 0", rb"\"seed\": 7")
+    assert edited != blob
+    path.write_bytes(edited)
+    with pytest.raises(InputError, match="or its card was edited"):
+        load(saved)
+
+
+def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
+    shared = torch.rand(3)
+    path = checkpoint.save(tmp_path / "m.safetensors", {"a": shared, "b": shared}, {})
+    assert torch.equal(checkpoint.load(path).tensors["b"], shared)
+
+
 def test_a_foreign_safetensors_file_is_refused(saved: Path) -> None:
     safetensors.torch.save_file({"w": torch.ones(2)}, saved / "model.safetensors")
     with pytest.raises(InputError, match="foreign safetensors file"):
@@ -91,6 +107,9 @@ def test_a_card_beside_that_does_not_match_is_refused(saved: Path) -> None:
     card["architecture"]["style_dim"] = 8
     (saved / "model.json").write_text(json.dumps(card))
     with pytest.raises(InputError, match="does not match model.safetensors; they differ in architecture"):
+        load(saved)
+    (saved / "model.json").write_text("[]")
+    with pytest.raises(InputError, match="is not a card, must be a JSON object"):
         load(saved)
     (saved / "model.json").write_text("{")
     with pytest.raises(InputError, match="is not a readable card"):

@@ -103,6 +103,16 @@ def test_fires_on_a_loss_that_did_not_rise() -> None:
     assert "loss-not-risen" in fired(Sound(), Nudge(eps=0.1))
 
 
+def test_fires_on_an_attack_that_does_nothing() -> None:
+    class Idle(attacks.Attack):
+        name = "idle"
+
+        def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
+            return x
+
+    assert "loss-not-risen" in fired(Sound(), Idle(eps=0.1))
+
+
 def test_fires_on_successes_that_the_bookkeeping_missed() -> None:
     model = Sound()
     y = model(X).argmax(1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,15 @@ from robustrecon.data import Dataset
 SCRIPT = shutil.which("robustrecon", path=Path(sys.executable).parent) or "robustrecon"
 
 
-def cli(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def cli(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [SCRIPT, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False, timeout=300
+        [SCRIPT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+        timeout=300,
+        env=os.environ | environment,
     )
 
 
@@ -81,6 +89,28 @@ def test_detect_exit_codes_and_table(
     assert "is calibrated already" in given.stderr
 
 
+def test_ctrl_c_says_that_finished_work_is_kept(tmp_path: Path) -> None:
+    process = subprocess.Popen([SCRIPT, "train"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "runs/digits/model.safetensors").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; finished work is kept" in errors
+    assert "Traceback" not in errors
+    unfinished = cli("bench", cwd=tmp_path)
+    benched = cli("detect", "x.png", cwd=tmp_path)
+    assert benched.returncode == 2
+    assert unfinished.returncode == 0, "bench goes on with a default model that was stopped"
+
+
+def test_version_and_no_command() -> None:
+    assert cli("--version").stdout.split(".")[0].isdigit()
+    bare = cli()
+    assert "Usage" in bare.stdout + bare.stderr
+    assert "error" not in bare.stderr
+
+
 def test_attacks_lists_them_with_citation() -> None:
     listed = cli("attacks")
     assert listed.returncode == 0
@@ -100,6 +130,13 @@ ERRORS = [
     (["train", "--precision", "64"], "precision: unknown name '64'"),
     (["train", "--out", "/proc/nowhere/run"], "cannot be written"),
     (["bench", "--atack", "pgd"], "No such option: --atack"),
+    (["bench", "--attack", "pdg"], "attack: unknown name 'pdg'"),
+    (["bench", "--attack", "math:pi"], "must be module:factory"),
+    (["train", "--seed", "99999999999999999999"], "seed: got"),
+    (["train", "--device", "meta"], "device: got 'meta'"),
+    (["train", "--devices", "0"], "devices, nodes: got 0, 1"),
+    (["train", "--data", ""], "data: unknown name ''"),
+    (["train", "--data", "folder:"], "must be folder:PATH"),
     (["bench", "--model", "MODEL", "--attack", "pdg"], "attack: unknown name 'pdg'; did you mean 'pgd'?"),
     (["bench", "--model", "MODEL", "--attack", "nowhere:Attack"], "cannot be imported"),
     (["bench", "--model", "MODEL", "--eps", "8"], "eps: got 8.0, must be in [0, 1]"),
@@ -161,9 +198,7 @@ def test_damaged_checkpoints(model_dir: Path, tmp_path: Path, damage: str) -> No
 
 
 def test_missing_data_is_one_line(model_dir: Path, tmp_path: Path) -> None:
-    done = cli("train", "--data", "cifar10", "--data-dir", tmp_path, cwd=tmp_path)
-    if done.returncode == 0:
-        pytest.skip("CIFAR-10 could be downloaded")
+    done = cli("train", "--data", "cifar10", "--data-dir", tmp_path, cwd=tmp_path, https_proxy="http://127.0.0.1:9")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("robustrecon: error: data_dir: cifar10 is not in")
     assert "Traceback" not in done.stderr

@@ -100,6 +100,33 @@ def test_folder_with_train_and_test(photos: Path, tmp_path: Path) -> None:
     assert (len(data.train), len(data.calibration), len(data.test)) == (22, 2, 24)
 
 
+def test_the_head_of_a_folder_test_part_holds_every_class(photos: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    (both / "test").symlink_to(photos)
+    (both / "train").symlink_to(photos)
+    assert set(load_data(f"folder:{both}").test.head(12).y.tolist()) == {0, 1, 2}
+
+
+def test_a_changed_data_set_has_another_fingerprint(photos: Path) -> None:
+    before = load_data(f"folder:{photos}").fingerprint
+    assert load_data(f"folder:{photos}").fingerprint == before
+    Image.new("RGB", (16, 20)).save(photos / "cat" / "9.png")
+    assert load_data(f"folder:{photos}").fingerprint != before
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    deep = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    found = read_images([tmp_path / "deep.png"], (1, 8, 8))[0, 0].numpy()
+    np.testing.assert_allclose(found, deep / 65535, atol=0.003)
+
+
+def test_transparent_pixels_are_black(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (255, 255, 255, 0)).save(tmp_path / "clear.png")
+    assert read_images([tmp_path / "clear.png"], (1, 8, 8)).max() == 0
+
+
 def test_grey_images_have_one_channel_and_others_are_resized(photos: Path) -> None:
     Image.new("L", (9, 7), 128).save(photos / "cat" / "0.png")  # the first image decides
     data = load_data(f"folder:{photos}")
@@ -153,6 +180,7 @@ def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
     assert message.startswith(f"data_dir: mnist is not in {tmp_path} and could not be downloaded")
     assert f"put torchvision's files in {tmp_path}/MNIST/raw" in message
     assert "\n" not in message
+    assert not list(tmp_path.iterdir()), "a failed download left folders"
 
 
 def test_torchvision_opens_in_a_fresh_interpreter() -> None:

@@ -76,6 +76,12 @@ def test_any_model_with_the_two_methods(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="detector: unknown name"):
         defended.save(tmp_path / "d.safetensors")
 
+    def label_margin(energies: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        return -energies.amin(1)
+
+    with pytest.raises(InputError, match="'label_margin' is a function of your own"):
+        DefendedClassifier(own, label_margin).calibrate(x, 0.1).save(tmp_path / "d.safetensors")
+
     defended = DefendedClassifier(own, "label_margin").calibrate(x, 0.1)
     path = defended.save(tmp_path / "d.safetensors")
     with pytest.raises(InputError, match="model of your own class; pass an instance"):
@@ -123,6 +129,22 @@ def test_bad_alpha(model: StyleMemoryNet, digits: Dataset, alpha: float) -> None
 def test_unknown_detector_suggests_the_nearest(model: StyleMemoryNet) -> None:
     with pytest.raises(InputError, match=r"detector: unknown name 'label_margn'; did you mean 'label_margin'\?"):
         DefendedClassifier(model, "label_margn")
+
+
+def test_energies_and_scores_of_the_wrong_shape(model: StyleMemoryNet, digits: Dataset) -> None:
+    x = digits.calibration.x
+    with pytest.raises(InputError, match=r"detector: gave scores of shape \(\), must be"):
+        DefendedClassifier(model, lambda energies, logits: energies.sum()).calibrate(x)
+    own = OwnModel()
+    own.class_energies = lambda images: images.flatten(1)[:, :2]  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="class_energies gave .* must be the logits'"):
+        DefendedClassifier(own).calibrate(torch.rand(60, 3, 2, 2))
+    with pytest.raises(InputError, match="detector: got 3, must be"):
+        DefendedClassifier(model, 3)  # type: ignore[arg-type]
+
+
+def test_numpy_numbers_are_numbers(model: StyleMemoryNet, digits: Dataset) -> None:
+    DefendedClassifier(model).calibrate(digits.calibration.x, alpha=np.float32(0.05))
 
 
 def test_a_model_without_energies() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,10 +25,17 @@ def blocks(page: str, language: str) -> list[str]:
 
 def test_python_blocks_of_the_readme_run(model_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(model_dir, tmp_path / "runs" / "digits")
-    (code,) = blocks("README.md", "python")
-    checked = code + "\nassert len(labels) == len(verdict) == len(logits) == len(data.test)\n"
-    done = subprocess.run([sys.executable, "-c", checked], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    wrap, own = blocks("README.md", "python")
+    checks = (
+        "assert len(labels) == len(verdict) == len(logits) == len(data.test)",
+        "assert (defended.predict(data.test.x) == data.test.y).double().mean() > 0.8",
+    )
+    for code, check in zip((wrap, own), checks, strict=True):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}\n{check}\n"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert "| selective-40 | yes" in done.stdout
 
 
 def test_commands_of_the_readme_exist() -> None:
@@ -76,29 +84,55 @@ def flat(figures: object, name: str = "") -> dict[str, object]:
     return {name: figures}
 
 
-def test_code_of_contributing_works(tmp_path: Path) -> None:
-    """Model, detector and attack as written there, used together without being added to the catalogues."""
+def test_the_three_steps_of_contributing(tmp_path: Path) -> None:
+    """Model, detector and attack as written there, added to a copy of the tree: contract tests and types pass."""
+    for part in ("attacks", "robustrecon", "pyproject.toml"):
+        source = ROOT / part
+        copied = shutil.copytree(source, tmp_path / part) if source.is_dir() else shutil.copy(source, tmp_path)
+        assert copied
+    (tmp_path / "tests").mkdir()
+    for name in ("conftest.py", "test_contract.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
     model, detector, attack = blocks("CONTRIBUTING.md", "python")
-    use = """
-import attacks, torch
-from robustrecon import DefendedClassifier, load_data
-data = load_data("digits")
-net = PrototypeNet()
-net.prototypes.data = torch.stack([data.train.x[data.train.y == k].mean(0) for k in range(10)])
-defended = DefendedClassifier(net, energy_gap).calibrate(data.calibration.x, alpha=0.1)
-assert (net(data.test.x).argmax(1) == data.test.y).double().mean() > 0.8
-outcome = RandomSigns(eps=0.4)(defended, data.test.x, data.test.y)
-assert outcome.distance.max() <= 0.4 + 1e-6
-assert DefendedClassifier(net, "label_margin").calibrate(data.calibration.x).save("p.safetensors").exists()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", model + detector + attack + use],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "robustrecon/models/prototype.py").write_text(model)
+    (tmp_path / "attacks/margin.py").write_text(attack)
+    scores = tmp_path / "robustrecon/detectors/scores.py"
+    scores.write_text(scores.read_text() + detector.partition("import Tensor")[2])
+    edits = {
+        "robustrecon/models/__init__.py": [
+            ("import StyleMemoryNet\n", "import StyleMemoryNet\nfrom .prototype import PrototypeNet\n"),
+            ("(StyleMemoryNet,)", "(StyleMemoryNet, PrototypeNet)"),
+        ],
+        "robustrecon/detectors/__init__.py": [
+            ("import global_error, label_margin", "import global_error, label_margin, soft_margin"),
+            ("(label_margin, global_error)", "(label_margin, global_error, soft_margin)"),
+        ],
+        "attacks/catalogue.py": [
+            (
+                "CATALOGUE: dict[str, Entry] = {",
+                'CATALOGUE: dict[str, Entry] = {\n    "margin-step": '
+                'Entry("a", "b", {"own": "attacks.margin:MarginStep"}),',
+            )
+        ],
+    }
+    for page, changes in edits.items():
+        text = (tmp_path / page).read_text()
+        for old, new in changes:
+            assert old in text, (page, old)
+            text = text.replace(old, new)
+        (tmp_path / page).write_text(text)
+    chosen = "prototype or soft_margin or margin-step"
+    for command in (["-m", "pytest", "-k", chosen], ["-m", "mypy"]):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "Success" in done.stdout
 
 
 def test_every_public_name_has_a_docstring() -> None:

@@ -75,7 +75,8 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path) -> None:
     subprocess.run(command(*settings, "--out", broken, "--resume"), check=True, capture_output=True)
     subprocess.run(command(*settings, "--out", whole), check=True, capture_output=True)
     resumed, unbroken = checkpoint.load(broken), checkpoint.load(whole)
-    assert resumed.card["sha256"] == unbroken.card["sha256"]
+    for name, tensor in unbroken.tensors.items():
+        assert torch.equal(resumed.tensors[name], tensor), name
     for key in ("loss", "accuracy", "test_accuracy"):
         assert [row[key] for row in resumed.card["history"]] == [row[key] for row in unbroken.card["history"]]
 
@@ -97,6 +98,8 @@ def test_other_settings_are_not_resumed(digits: Dataset, tmp_path: Path) -> None
     train(digits, tmp_path, QUICK, progress=False)
     with pytest.raises(InputError, match="resume: .* was trained with seed 0, not 1"):
         train(digits, tmp_path, QUICK, seed=1, resume=True, progress=False)
+    with pytest.raises(InputError, match="resume: .* was trained with precision 32-true, not bf16-mixed"):
+        train(digits, tmp_path, QUICK, precision="bf16-mixed", resume=True, progress=False)
     with pytest.raises(InputError, match="resume: .* was trained with recipe"):
         train(digits, tmp_path, replace(QUICK, noise=0.3), resume=True, progress=False)
 
@@ -165,7 +168,10 @@ def test_bad_recipe(argument: str, value: object) -> None:
         ({"recipe": "fats"}, "did you mean 'fast'"),
         ({"device": "tpu9"}, "device: got 'tpu9'"),
         ({"precision": "bf17"}, "precision: unknown name 'bf17'"),
-        ({"devices": 3}, "devices: 3 on 1 nodes, must share out the batch of 128 evenly"),
+        ({"devices": 3}, "devices: 3 on 1 nodes, must share out a batch of 128 images evenly"),
+        ({"devices": 0}, "devices, nodes: got 0, 1, must be at least 1 each"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"seed": 2**63}, "seed: got 9223372036854775808"),
         ({"model": StyleMemoryNet(4)}, "model: takes 4 classes of .* must take 10 of .* for digits"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),

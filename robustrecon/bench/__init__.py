@@ -2,6 +2,6 @@
 
 from .cell import Spec
 from .metrics import measure
-from .runner import draw_examples, run
+from .runner import Plan, draw_examples, run
 
-__all__ = ["Spec", "draw_examples", "measure", "run"]
+__all__ = ["Plan", "Spec", "draw_examples", "measure", "run"]

@@ -52,7 +52,7 @@ class Spec:
     @property
     def path(self) -> Path:
         """The cell's file, below the folder of all results."""
-        name = f"{slug(self.attack)}-{self.norm}-{self.eps:g}-s{self.seed}.json"
+        name = f"{slug(self.attack)}-{self.norm}-{self.eps:.12g}-s{self.seed}.json"
         return self.folder / slug(self.detector) / name
 
 

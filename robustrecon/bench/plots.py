@@ -31,7 +31,8 @@ def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> P
     where a detector earns its keep.
     """
     attacks = list(dict.fromkeys(attack_title(result["spec"]) for result in results))
-    budgets = list(dict.fromkeys(budget(result["spec"]) for result in results))
+    ordered = sorted(results, key=lambda result: (result["spec"]["norm"], result["spec"]["eps"]))
+    budgets = list(dict.fromkeys(budget(result["spec"]) for result in ordered))
     detectors = list(dict.fromkeys(result["spec"]["detector"] for result in results))
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(max(6.4, 0.8 + 3.6 * len(attacks)), 4.4), layout="constrained")
@@ -44,8 +45,9 @@ def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> P
             if log_x:
                 panel.set(xscale="log", xlim=(1 / results[0]["spec"]["n"], 1))
             else:
-                panel.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
                 panel.set(xlim=(-0.01, 1))
+            chance = np.geomspace(1e-4, 1)
+            panel.plot(chance, chance, color="0.8", linewidth=0.8)
         panels[0].set_ylabel("true positive rate, successful attacks")
         handles, labels = _legend(budgets, detectors)
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
@@ -60,6 +62,7 @@ class Example:
 
     Attributes:
         clean, adversarial: (C, H, W) images.
+        clean_energy: of the clean image under its true label.
         drawings: drawings of the adversarial image under the predicted, the best other and the true label, with
             those labels and their energies.
         rejected: what the detector says of the adversarial image.
@@ -67,6 +70,7 @@ class Example:
 
     clean: Tensor
     adversarial: Tensor
+    clean_energy: float
     drawings: list[tuple[Tensor, int, float]]
     score: float
     rejected: bool
@@ -99,11 +103,13 @@ def pick_examples(
         best_other = energies.scatter(1, predicted[:, None], float("inf")).argmin(1)
         labels = torch.stack([predicted, best_other, true], dim=1)
         drawn = torch.stack([reconstruct(x, column) for column in labels.T], dim=1).cpu()
+        clean_energies = defended.class_energies(clean[chosen]).gather(1, true[:, None])[:, 0]
     costs = energies.gather(1, labels)
     return [
         Example(
             clean[index].cpu(),
             adversarial[index].cpu(),
+            clean_energies[row].item(),
             list(zip(drawn[row], labels[row].tolist(), costs[row].tolist(), strict=True)),
             verdict.score[index].item(),
             bool(verdict.rejected[index]),
@@ -122,8 +128,8 @@ def examples(picked: Sequence[Example], classes: Sequence[str], path: Path, titl
             true, predicted = example.drawings[2][1], example.drawings[0][1]
             verdict = "rejected" if example.rejected else "accepted"
             cells = [
-                (example.clean, f"is {_short(classes[true])}"),
-                (example.adversarial, f"read as {_short(classes[predicted])}, score {example.score:.1f}\n{verdict}"),
+                (example.clean, f"is {_short(classes[true])}: E = {example.clean_energy:.1f}"),
+                (example.adversarial, f"read as {_short(classes[predicted])}\nscore {example.score:.1f}\n{verdict}"),
                 *((image, f"{_short(classes[label])}: E = {energy:.1f}") for image, label, energy in example.drawings),
             ]
             for axis, (image, text) in zip(axes[:, column], cells, strict=True):

@@ -13,9 +13,9 @@ from .cell import Spec, attack_title, budget
 Result = dict[str, Any]
 
 BLIND = (
-    "None of these attacks knows the detector. They say what the detector sees of attacks on the classifier alone; "
-    "an adversary who attacks both together does better, so read the robust risk as a lower bound. "
-    "Add `--attack selective`."
+    "Not every detector here was attacked by an attack that knows it. The others say what a detector sees of "
+    "attacks on the classifier alone; an adversary who attacks both together does better, so read the robust risk "
+    "as a lower bound. Add `--attack selective`."
 )
 AWARE = (
     "The attacks that know the detector are the ones to judge it by; an adversary may be better still, so read the "
@@ -25,7 +25,7 @@ DEFINITIONS = """\
 - **aware**: whether the attack knows the detector.
 - **clean acc.**, **clean rej.**: accuracy and rejection rate on the clean images.
 - **acc.**: accuracy under attack; an image that was wrong when clean is not attacked and counts as wrong.
-- **success**: share of the images classified correctly when clean that end with a wrong label.
+- **success (n)**: share, and number, of the images classified correctly when clean that end with a wrong label.
 - **AUROC**: of the score, clean images against successful adversarial ones; **AUROC all**: against all of them.
 - **TPR @ 5 %**: share of successful attacks with a score above what 5 % of the clean images exceed.
 - **undetected**: share of all images that end with a wrong label and are accepted.
@@ -58,7 +58,7 @@ COLUMNS: dict[str, Callable[[Result], str]] = {
     "clean acc.": lambda result: percent(result["clean"]["accuracy"]),
     "clean rej.": lambda result: percent(result["clean"]["rejection_rate"]),
     "acc.": lambda result: percent(result["attack"]["accuracy"]),
-    "success": lambda result: percent(result["attack"]["success_rate"]),
+    "success (n)": lambda result: f"{percent(result['attack']['success_rate'])} ({n_fell(result)})",
     "AUROC": lambda result: decimals(result["detection"]["auroc_success"]),
     "AUROC all": lambda result: decimals(result["detection"]["auroc_all"]),
     "TPR @ 5 %": lambda result: percent(result["detection"]["tpr_at_fpr"]["0.05"]),
@@ -93,17 +93,25 @@ def summary(results: Sequence[Result]) -> str:
     )
 
 
+def n_fell(result: Result) -> int:
+    """How many images the attack turned from right to wrong: what the detection figures rest on."""
+    images = result["images"]
+    columns = zip(images["y"], images["clean_label"], images["label"], strict=True)
+    return sum(clean == y != label for y, clean, label in columns)
+
+
 def caveat(results: Sequence[Result]) -> str:
     """How far the figures can be trusted."""
-    return AWARE if any(result["knows_detector"] for result in results) else BLIND
+    met = {result["spec"]["detector"] for result in results if result["knows_detector"]}
+    return AWARE if met == {result["spec"]["detector"] for result in results} else BLIND
 
 
 def _engine(spec: dict[str, Any]) -> str:
     return "this library" if spec["engine"] == "own" else spec["engine"] or "the user"
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """The report of one model on one data set."""
+def markdown(results: Sequence[Result], examples: bool = True) -> str:
+    """The report of one model on one data set; `examples` says whether there is a sheet of them."""
     environment = results[0]["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     spec = results[0]["spec"]
@@ -115,7 +123,7 @@ def markdown(results: Sequence[Result]) -> str:
         DEFINITIONS,
         *_fired(results),
         "![ROC curves](roc.png)",
-        "![Examples](examples.png)",
+        *(["![Examples](examples.png)"] if examples else []),
         f"Commit {environment['commit']}, {environment['device']}, {environment['threads']} threads; {versions}.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -130,7 +138,7 @@ def write(root: Path, spec: dict[str, Any], log_x: bool = False) -> list[Path]:
     shared = ("weights", "n", "alpha")
     results = [result for result in store.read_all(folder) if all(result["spec"][key] == spec[key] for key in shared)]
     return [
-        atomic_write(folder / "report.md", markdown(results)),
+        atomic_write(folder / "report.md", markdown(results, (folder / "examples.png").exists())),
         plots.roc(results, folder / "roc.png", log_x),
     ]
 

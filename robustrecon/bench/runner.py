@@ -9,13 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import attacks
 
 from .. import provenance
 from ..defence import DefendedClassifier
-from ..runtime import Progress, device_of
+from ..detectors import images_needed, load_score
+from ..files import check_writable
+from ..runtime import Progress, batched, device_of, evaluating
 from ..subject import Subject
 from ..types import InputError, Verdict, check_fraction
 from . import plots, store
@@ -23,25 +26,10 @@ from .cell import Spec, attack_title, budget
 from .metrics import measure
 
 
-def run(
-    subject: Subject,
-    names: Sequence[str],
-    *,
-    eps: Sequence[float] = (0.1, 0.2, 0.3),
-    norm: str = "linf",
-    steps: int = 40,
-    engine: str | None = None,
-    detectors: Sequence[str] = ("label_margin",),
-    alpha: float = 0.05,
-    n: int = 1000,
-    seed: int = 0,
-    out: str | Path = "results",
-    progress: bool = True,
-) -> list[dict[str, Any]]:
-    """Measure every detector under every attack at every eps; returns the cells' results in that order.
+class Plan:
+    """Which cells to measure; made, and so checked, before anything is trained or attacked.
 
     Args:
-        subject: the model and its data.
         names: attacks of `attacks.CATALOGUE`, or `module:factory`.
         eps: radii of the budget.
         norm: "linf" or "l2".
@@ -51,21 +39,61 @@ def run(
         alpha: bound on the false-alarm rate, calibrated on the calibration part.
         n: the first n images of the test part (all of them when there are fewer).
         seed: of the attacks.
+
+    Raises:
+        InputError: an unknown name or a value out of range.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        eps: Sequence[float] = (0.1, 0.2, 0.3),
+        norm: str = "linf",
+        steps: int = 40,
+        engine: str | None = None,
+        detectors: Sequence[str] = ("label_margin",),
+        alpha: float = 0.05,
+        n: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        if n < 1:
+            raise InputError(f"n: got {n}, must be at least 1")
+        if not (names and eps and detectors):
+            raise InputError("attack, eps and detector: must be at least one each")
+        self.n, self.alpha, self.detectors = n, check_fraction(alpha, "alpha"), list(dict.fromkeys(detectors))
+        for detector in self.detectors:
+            load_score(detector)
+        try:
+            self.attacks = [
+                _Planned(name, engine, norm, radius, steps, seed)
+                for name in dict.fromkeys(names)
+                for radius in dict.fromkeys(eps)
+            ]
+        except attacks.InputError as error:
+            raise InputError(str(error)) from error
+
+
+def run(subject: Subject, plan: Plan, out: str | Path = "results", progress: bool = True) -> list[dict[str, Any]]:
+    """Measure every detector under every attack at every eps; returns the cells' results in that order.
+
+    Args:
+        subject: the model and its data.
+        plan: what to measure.
         out: folder of all results; a cell that is stored there already is not run again.
         progress: show progress on stderr.
 
     Raises:
-        InputError: an unknown name or a value out of range; nothing has been run then.
+        InputError: too few calibration images for alpha, or an unwritable folder.
     """
-    if n < 1:
-        raise InputError(f"n: got {n}, must be at least 1")
-    if not (names and eps and detectors):
-        raise InputError("attack, eps and detector: must be at least one each")
-    check_fraction(alpha, "alpha")
-    defences = {detector: DefendedClassifier(subject.model, detector) for detector in detectors}
-    planned = [_Planned(name, engine, norm, radius, steps, seed) for name in names for radius in eps]
-    bench = _Bench(subject, defences, alpha, n, Path(out), progress)
-    return [result for attack in planned for result in bench.cells(attack)]
+    calibrating, needed = len(subject.data.calibration), images_needed(plan.alpha)
+    if calibrating < needed:
+        raise InputError(
+            f"alpha: got {plan.alpha}, needs {needed} calibration images, {subject.data.name} has {calibrating}"
+        )
+    check_writable(Path(out))
+    bench = _Bench(subject, plan.detectors, plan.alpha, plan.n, Path(out), progress)
+    return [result for planned in plan.attacks for result in bench.cells(planned)]
 
 
 def draw_examples(
@@ -78,19 +106,31 @@ def draw_examples(
     result = max(results, key=_divided)
     spec = Spec(**result["spec"])
     planned = _Planned(spec.attack, spec.engine, spec.norm, spec.eps, spec.steps or 1, spec.seed)
-    defences = {spec.detector: DefendedClassifier(subject.model, spec.detector)}
-    bench = _Bench(subject, defences, spec.alpha, min(among, spec.n), path.parent, progress=False)
-    outcome = bench.attack(planned, spec.detector).outcome
-    moved = outcome.distance > 0  # an image that was wrong when clean was not attacked
-    images = (bench.x[moved], outcome.x[moved], bench.y[moved])
-    picked = plots.pick_examples(bench.calibrated(spec.detector), *images, most) if moved.any() else []
+    bench = _Bench(subject, [spec.detector], spec.alpha, min(among, spec.n), path.parent, progress=False)
+    attacked, defended = bench.attack(planned, spec.detector), bench.calibrated(spec.detector)
+    right = attacked.distance > 0
+    picked = plots.pick_examples(defended, bench.x[right], attacked.x[right], bench.y[right], most)
     if not picked:
+        path.unlink(missing_ok=True)  # of an earlier run
         return None
     title = (
-        f"{spec.data}, {spec.model}, {attack_title(result['spec'])} {budget(result['spec'])}\n"
-        f"{spec.detector} rejects scores above {bench.calibrated(spec.detector).threshold:.4g}"
+        f"{spec.data}, {spec.model}, {attack_title(result['spec'])} {budget(result['spec'])}: rejected ones first, "
+        f"half of each where there are\n{spec.detector} rejects scores above {defended.threshold:.4g}; "
+        f"of all attacked images that fell it accepts {_accepted(result):.0%}"
     )
     return plots.examples(picked, subject.data.classes, path, title)
+
+
+def _accepted(result: dict[str, Any]) -> float:
+    threshold, images = result["detection"]["threshold"], result["images"]
+    fell = [
+        score <= threshold
+        for y, clean, label, score in zip(
+            images["y"], images["clean_label"], images["label"], images["score"], strict=True
+        )
+        if clean == y != label
+    ]
+    return sum(fell) / len(fell)
 
 
 def _divided(result: dict[str, Any]) -> float:
@@ -99,7 +139,7 @@ def _divided(result: dict[str, Any]) -> float:
 
 
 class _Planned:
-    """An attack that is to be run, checked before the first one is."""
+    """An attack that is to be run."""
 
     def __init__(self, name: str, engine: str | None, norm: str, eps: float, steps: int, seed: int) -> None:
         self.name, self.engine = name, attacks.engine_of(name, engine)
@@ -114,19 +154,14 @@ class _Bench:
     def __init__(
         self,
         subject: Subject,
-        defences: dict[str, DefendedClassifier],
+        detectors: Sequence[str],
         alpha: float,
         n: int,
         root: Path,
         progress: bool,
     ) -> None:
-        self.subject, self.defences, self.alpha, self.root, self.progress = (
-            subject,
-            defences,
-            alpha,
-            root,
-            progress,
-        )
+        self.subject, self.alpha, self.root, self.progress = subject, alpha, root, progress
+        self.defences = {detector: DefendedClassifier(subject.model, detector) for detector in detectors}
         part = subject.data.test.head(n)
         self.device = device_of(subject.model)
         self.x, self.y = part.x.to(self.device), part.y.to(self.device)
@@ -138,7 +173,8 @@ class _Bench:
         results = []
         for detector in self.defences:
             spec = self._spec(planned, detector)
-            result = store.find(self.root, spec)
+            # An attack of the user's own may have changed since: it is run anew.
+            result = store.find(self.root, spec) if planned.engine is not None else None
             if result is None:
                 if attacked is None or planned.attack.knows_detector:
                     attacked = self.attack(planned, detector)
@@ -173,24 +209,37 @@ class _Bench:
         return defended
 
     def attack(self, planned: _Planned, detector: str) -> _Attacked:
+        """Attack the images that are classified correctly when clean; the others stay as they are."""
         attack = planned.attack
         victim: nn.Module = self.subject.model
         goal: attacks.Goal = attacks.Misclassified()
         if attack.knows_detector:
             victim = self.calibrated(detector)
             goal = goal & attacks.Undetected(victim.threshold)
-        title = f"{planned.name} {attack.threat.norm} {attack.threat.eps:g}"
+        right = (self._labels() == self.y).nonzero()[:, 0]
+        x, y = self.x[right], self.y[right]
+        moved, distance = self.x.clone(), torch.zeros(len(self.x), device=self.device)
+        fired: list[attacks.Check] = []
         started = time.monotonic()
-        with Progress(title, len(self.y), "images", self.progress) as bar:
-            outcome = attack(victim, self.x, self.y, goal, advance=bar.advance)
+        if len(right):
+            title = f"{planned.name} {attack.threat.norm} {attack.threat.eps:g}"
+            with Progress(title, len(y), "images", self.progress) as bar:
+                outcome = attack(victim, x, y, goal, advance=bar.advance)
+            moved[right], distance[right] = outcome.x, outcome.distance
+            fired = attacks.check(victim, x, y, outcome, goal)
         seconds = time.monotonic() - started
-        fired = attacks.check(victim, self.x, self.y, outcome, goal)
-        return _Attacked(outcome, attack.knows_detector, [asdict(sign) for sign in fired], seconds)
+        return _Attacked(moved, distance, attack.knows_detector, [asdict(sign) for sign in fired], seconds)
+
+    def _labels(self) -> Tensor:
+        """The model's labels of the clean images."""
+        model = self.subject.model
+        with evaluating(model):
+            return batched(lambda part: (model(part).argmax(1),), self.x)[0]
 
     def _result(self, attacked: _Attacked, detector: str) -> dict[str, Any]:
         started = time.monotonic()
         defended = self.calibrated(detector)
-        clean, verdict = self._clean[detector], defended.inspect(attacked.outcome.x)
+        clean, verdict = self._clean[detector], defended.inspect(attacked.x)
         seconds = attacked.seconds + time.monotonic() - started
         images = {
             "y": self.y.tolist(),
@@ -198,7 +247,7 @@ class _Bench:
             "clean_score": _digits(clean.score),
             "label": verdict.label.tolist(),
             "score": _digits(verdict.score),
-            "distance": _digits(attacked.outcome.distance),
+            "distance": _digits(attacked.distance),
         }
         return {
             **measure(images, defended.threshold),
@@ -213,7 +262,8 @@ class _Bench:
 
 @dataclass(frozen=True)
 class _Attacked:
-    outcome: attacks.Outcome
+    x: Tensor
+    distance: Tensor
     knows_detector: bool
     checks: list[dict[str, str]]
     seconds: float

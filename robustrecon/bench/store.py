@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,18 @@ from ..detectors import SCORES
 from ..files import atomic_write
 from .cell import Spec
 
-REQUIRED = ("spec", "clean", "attack", "detection", "robust_risk", "checks", "images")
+REQUIRED = {
+    "spec",
+    "clean",
+    "attack",
+    "detection",
+    "robust_risk",
+    "intervals",
+    "knows_detector",
+    "checks",
+    "environment",
+    "images",
+}
 
 
 def write(root: Path, spec: Spec, result: dict[str, Any]) -> Path:
@@ -32,7 +44,8 @@ def read(path: Path) -> dict[str, Any] | None:
         result = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return result if isinstance(result, dict) and all(key in result for key in REQUIRED) else None
+    whole = isinstance(result, dict) and result.keys() >= REQUIRED
+    return result if whole and set(result["spec"]) == {field.name for field in fields(Spec)} else None
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..types import unknown_name
+from ..types import InputError, unknown_name
 from . import digits as _digits
 from . import vision
 from .folder import folder, read_images
@@ -34,7 +34,10 @@ def load_data(name: str = "digits", data_dir: str | Path = "data") -> Dataset:
         InputError: unknown name, or data that is neither there nor to be had.
     """
     if name.startswith(_FOLDER):
-        return folder(Path(name.removeprefix(_FOLDER)).expanduser())
+        place = name.removeprefix(_FOLDER)
+        if not place:
+            raise InputError("data: got 'folder:', must be folder:PATH")
+        return folder(Path(place).expanduser().resolve())
     if name not in DATASETS:
         unknown_name("data", name, [*DATASETS, _FOLDER + "PATH"])
     return DATASETS[name](Path(data_dir).expanduser())

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ..types import ImageShape, InputError
-from .splits import Dataset, split, to_float
+from .splits import Dataset, shuffled, split, to_float
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 _MODES = {1: "L", 3: "RGB"}
+_GREY = {"1", "L", "I;16", "I;16B", "I;16L", "I;16N"}
+# What Pillow raises for files that are cut short, garbled, or bombs.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def folder(root: Path) -> Dataset:
@@ -32,14 +36,14 @@ def folder(root: Path) -> Dataset:
     files = _files(root if whole else root / "train")
     first = next(iter(files.values()))[0]
     with _open(first) as image:
-        shape = (1 if image.mode in ("1", "L", "I;16") else 3, image.height, image.width)
+        shape = (1 if image.mode in _GREY else 3, image.height, image.width)
     images, y = _stack(files, shape)
     test = None
     if not whole:
         test_files = _files(root / "test")
         if list(test_files) != list(files):
             raise InputError(f"data: {root / 'test'} has classes {list(test_files)}, must have {list(files)}")
-        test = _stack(test_files, shape)
+        test = shuffled(*_stack(test_files, shape))  # they lie class by class
     return split(f"folder:{root}", tuple(files), images, y, test)
 
 
@@ -79,18 +83,28 @@ def _open(path: Path) -> Image.Image:
         raise InputError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: is not an image") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, must be an image file") from None
+    except _DAMAGE as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
 
 
 def _read(path: Path, shape: ImageShape) -> Tensor:
     channels, height, width = shape
     if channels not in _MODES:
         raise InputError(f"image_shape: {channels} channels, must be 1 or 3 for image files")
-    with _open(path) as image:
+    with _open(path) as opened:
+        image: Image.Image = opened
+        if image.mode in ("I", "F"):
+            raise InputError(f"{path}: has 32-bit pixels, must have 8 or 16 bits a channel")
         try:
-            pixels = image.convert(_MODES[channels])
-        except OSError as error:  # a truncated file
+            image = ImageOps.exif_transpose(image)
+            if image.mode in ("LA", "RGBA"):  # what is transparent is black
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+            deep = image.mode.startswith("I;16")  # convert would clip these at 255
+            eight = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)) if deep else image
+            pixels = eight.convert(_MODES[channels])
+        except _DAMAGE as error:
             raise InputError(f"{path}: is a damaged image ({error})") from error
     if pixels.size != (width, height):
         pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)

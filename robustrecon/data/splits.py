@@ -1,11 +1,12 @@
 """Disjoint train, calibration and test parts under one fixed seed.
 
 The seed of a split never changes with the seed of a run: the calibration part of a model trained yesterday is
-then still unseen by it today.
+then still unseen by it today. Where the data itself changed, its fingerprint did, which a model's card records.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,6 +65,13 @@ class Dataset:
     def n_classes(self) -> int:
         return len(self.classes)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the training images and labels: data that changed is split anew, into other parts."""
+        digest = hashlib.sha256(self.train.images.numpy().tobytes())
+        digest.update(self.train.y.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     @property
     def image_shape(self) -> ImageShape:
         channels, height, width = self.train.images.shape[1:]
@@ -73,6 +81,12 @@ class Dataset:
 def to_float(images: Tensor) -> Tensor:
     """uint8 images as float32 in [0, 1]."""
     return images.float().div_(255)
+
+
+def shuffled(images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and labels in one random order that is always the same."""
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return images[order], y[order]
 
 
 def split(
@@ -88,22 +102,16 @@ def split(
     Raises:
         InputError: too few images for three parts.
     """
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(SPLIT_SEED))
-
-    def part(chosen: Tensor) -> Part:
-        return Part(images[chosen], y[chosen])
-
+    images, y = shuffled(images, y)
     if test is None:
         held_out = round(len(y) * HELD_OUT_SHARE)
-        tested, calibrated, trained = (
-            order[:held_out],
-            order[held_out : 2 * held_out],
-            order[2 * held_out :],
-        )
-        test_part = part(tested)
+        sizes = [held_out, held_out, len(y) - 2 * held_out]
+        tested, calibrated, trained = map(Part, images.split(sizes), y.split(sizes))
     else:
-        calibrated, trained = order.split([n := round(len(y) * CALIBRATION_SHARE), len(y) - n])
-        test_part = Part(*test)
-    if not min(len(trained), len(calibrated), len(test_part)):
+        held_out = round(len(y) * CALIBRATION_SHARE)
+        sizes = [held_out, len(y) - held_out]
+        calibrated, trained = map(Part, images.split(sizes), y.split(sizes))
+        tested = Part(*test)
+    if not min(len(trained), len(calibrated), len(tested)):
         raise InputError(f"data: {name} has {len(y)} images, too few for train, calibration and test parts")
-    return Dataset(name, classes, part(trained), part(calibrated), test_part)
+    return Dataset(name, classes, trained, calibrated, tested)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,10 @@ def _load(
         images = torch.as_tensor(np.asarray(data.data))
         images = images.movedim(-1, 1) if images.ndim == 4 else images.unsqueeze(1)
         images = images.transpose(-1, -2) if transpose else images
-        return data, images.contiguous(), torch.as_tensor(data.targets).long() - first_label
+        y = torch.as_tensor(data.targets).long() - first_label
+        if len(images) != len(y):
+            raise InputError(f"data_dir: {name} in {root / folder} has {len(images)} images and {len(y)} labels")
+        return data, images.contiguous(), y
 
     data, images, y = read(True)
     _, test_images, test_y = read(False)
@@ -73,11 +77,15 @@ def _open(constructor: Any, root: Path, arguments: dict[str, Any], name: str, fo
         return constructor(root, download=False, **arguments)
     except RuntimeError:
         pass  # not there, or not whole
-    except (OSError, ValueError) as error:
-        raise InputError(f"data_dir: the files of {name} in {folder} cannot be read ({error})") from error
+    except (OSError, ValueError, AssertionError, EOFError) as error:
+        raise InputError(f"data_dir: the files of {name} in {folder} are there but damaged ({error})") from error
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         return constructor(root, download=True, **arguments)
     except Exception as error:  # URLError, OSError and RuntimeError, by data set and by what failed
+        for place in absent:  # what the download made before it failed
+            with contextlib.suppress(OSError):
+                place.rmdir()
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"data_dir: {name} is not in {root} and could not be downloaded ({reason}); put torchvision's "

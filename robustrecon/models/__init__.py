@@ -10,10 +10,10 @@ from torch import Tensor
 
 from .. import checkpoint
 from ..types import InputError, unknown_name
-from .base import EnergyModel, ScorableModel
+from .base import EnergyModel
 from .style_memory import StyleMemoryNet
 
-__all__ = ["MODELS", "EnergyModel", "ScorableModel", "StyleMemoryNet", "build", "load", "load_with_card"]
+__all__ = ["MODELS", "EnergyModel", "StyleMemoryNet", "build", "load", "load_with_card"]
 
 MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet,)}
 WEIGHTS = "model."

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..types import ImageShape, InputError
-
-
-@runtime_checkable
-class ScorableModel(Protocol):
-    """The least a model must offer to be defended; any `nn.Module` with these two methods will do."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W) in [0, 1]."""
-
-    def class_energies(self, x: Tensor) -> Tensor:
-        """(B, K): how badly each label explains x; lower is better. Finite and differentiable in x."""
 
 
 class EnergyModel(nn.Module, ABC):
@@ -56,3 +45,7 @@ class EnergyModel(nn.Module, ABC):
     @abstractmethod
     def class_energies(self, x: Tensor) -> Tensor:
         """(B, K): how badly each label explains x; lower is better. Finite and differentiable in x."""
+
+    def logits_and_energies(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at once, (B, K) each; a model that shares work between them overrides this."""
+        return self(x), self.class_energies(x)

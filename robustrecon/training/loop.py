@@ -7,18 +7,20 @@ step, so that a run continued from the checkpoint of an epoch is the unbroken ru
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import checkpoint, models, provenance
 from ..data import Dataset, Part
 from ..data.splits import to_float
-from ..files import atomic_write
+from ..files import atomic_write, check_writable
 from ..models import EnergyModel, StyleMemoryNet
 from ..runtime import Progress, batched, evaluating, resolve_device, seed_everything, seeded
 from ..types import InputError, unknown_name
@@ -28,7 +30,7 @@ from .recipes import Recipe, load_recipe
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+PRECISIONS = ("32-true", "bf16-mixed")
 _OPTIMIZER = "optimizer."
 _REPORT_EVERY = 10  # steps between looks at the figures, each of which waits for the device
 
@@ -73,21 +75,37 @@ def train(
         recipe = load_recipe(recipe)
     if precision not in PRECISIONS:
         unknown_name("precision", precision, PRECISIONS)
-    world = devices * nodes
-    if world < 1 or recipe.batch_size % world:
-        raise InputError(f"devices: {devices} on {nodes} nodes, must share out the batch of {recipe.batch_size} evenly")
+    if min(devices, nodes) < 1:
+        raise InputError(f"devices, nodes: got {devices}, {nodes}, must be at least 1 each")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed: got {seed}, must be a whole number from 0 that fits 63 bits")
+    world, batch_size = devices * nodes, min(recipe.batch_size, len(data.train))
+    if batch_size % world:
+        raise InputError(f"devices: {devices} on {nodes} nodes, must share out a batch of {batch_size} images evenly")
+    place, out = resolve_device(device), Path(out)
+    _check_out(out, resume)
     from lightning_fabric import Fabric  # a second of imports that only training needs
 
     fabric = Fabric(
-        accelerator=resolve_device(device).type,
-        devices=devices,
+        accelerator=place.type,
+        devices=devices if place.index is None else [place.index],
         num_nodes=nodes,
         strategy="ddp" if world > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]  # one of PRECISIONS
     )
     fabric.launch()
     with seeded(seed):
-        return _Run(fabric, data, Path(out), recipe, model, seed, resume, progress)()
+        return _Run(fabric, data, out, recipe, model, seed, precision, progress)()
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    """Tell of a folder that cannot be used before any process is started or epoch trained."""
+    if not (out / checkpoint.MODEL_FILE).exists():
+        check_writable(out)
+        if resume:
+            print(f"nothing to resume in {out}: starting", file=sys.stderr)
+    elif not resume:
+        raise InputError(f"out: {out} already holds a trained model; resume it (--resume) or name another folder")
 
 
 class _Run:
@@ -101,10 +119,11 @@ class _Run:
         recipe: Recipe,
         model: StyleMemoryNet | None,
         seed: int,
-        resume: bool,
+        precision: str,
         progress: bool,
     ) -> None:
         self.fabric, self.data, self.out, self.recipe, self.seed = fabric, data, out, recipe, seed
+        self.precision = precision
         self.model = model or StyleMemoryNet(data.n_classes, image_shape=data.image_shape)
         if self.model.image_shape != data.image_shape or self.model.n_classes != data.n_classes:
             raise InputError(
@@ -116,12 +135,10 @@ class _Run:
         self.epochs = recipe.epochs_for(self.steps)
         self.progress = progress and fabric.is_global_zero
         self.history: list[dict[str, float]] = []
-        saved = self._saved(resume)
+        saved = self._saved()
         if saved is not None:
             self.history = saved.card["history"]
             self.model.load_state_dict(models.model_weights(saved.tensors))
-        elif fabric.is_global_zero:
-            atomic_write(self.out / "metrics.csv", self._csv())  # an unwritable folder is told before an epoch
         fabric.barrier()
         self.model.train()
         optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.learning_rate)
@@ -152,16 +169,15 @@ class _Run:
             self.fabric.backward(figures[0])
             self.optimizer.step()
             totals += figures.detach()
-            if self.progress and (step + 1) % _REPORT_EVERY == 0:
+            unreported = step % _REPORT_EVERY + 1
+            if self.progress and (unreported == _REPORT_EVERY or step + 1 == self.steps):
                 shown = dict(zip(FIGURES, (totals / (step + 1)).tolist(), strict=True))
                 bar.advance(
-                    _REPORT_EVERY * self.batch_size,
+                    unreported * self.batch_size,
                     epoch=epoch + 1,
                     loss=shown["loss"],
                     accuracy=shown["accuracy"],
                 )
-        if self.progress:
-            bar.advance(self.steps % _REPORT_EVERY * self.batch_size)
         means = self.fabric.all_reduce(totals / self.steps, reduce_op="mean")
         assert isinstance(means, Tensor)
         seconds = time.monotonic() - started
@@ -180,9 +196,9 @@ class _Run:
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         """This process's share of each batch; the incomplete last one of an epoch is left out."""
-        epoch_seed = self.seed * 1_000_003 + epoch
-        order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(epoch_seed))
-        seed_everything(epoch_seed * 1_000_003 + self.fabric.global_rank)
+        generator = torch.Generator().manual_seed(_derived(self.seed, epoch))
+        order = torch.randperm(len(self.data.train), generator=generator)
+        seed_everything(_derived(self.seed, epoch, self.fabric.global_rank))
         order = order[: self.steps * self.batch_size].to(self.fabric.device)
         for batch in order.split(self.batch_size):
             yield batch[self.fabric.global_rank :: self.fabric.world_size]
@@ -195,9 +211,12 @@ class _Run:
             "data": {
                 "name": self.data.name,
                 "n_train": len(self.data.train),
+                "fingerprint": self.data.fingerprint,
                 "classes": list(self.data.classes),
             },
             "seed": self.seed,
+            "precision": self.precision,
+            "processes": self.fabric.world_size,
         }
 
     def _save(self) -> None:
@@ -209,8 +228,6 @@ class _Run:
             "accuracy": {"test": self.history[-1]["test_accuracy"], "n": len(self.data.test)},
             "epoch": len(self.history),
             "finished": finished,
-            "precision": str(self.fabric._precision.precision),
-            "processes": self.fabric.world_size,
             "versions": provenance.versions(),
             "commit": provenance.commit(),
             "history": self.history,
@@ -223,20 +240,21 @@ class _Run:
         rows += [",".join(f"{value:.6g}" for value in row.values()) for row in self.history]
         return "\n".join(rows) + "\n"
 
-    def _saved(self, resume: bool) -> checkpoint.Checkpoint | None:
+    def _saved(self) -> checkpoint.Checkpoint | None:
         """The checkpoint to go on from, or None for a fresh start."""
         if not (self.out / checkpoint.MODEL_FILE).exists():
             return None
-        if not resume:
-            raise InputError(
-                f"out: {self.out} already holds a trained model; resume it (--resume) or name another folder"
-            )
         saved = checkpoint.load(self.out)
         wanted = self._card()
         for key in wanted:
             if saved.card.get(key) != wanted[key]:
                 raise InputError(f"resume: {self.out} was trained with {key} {saved.card.get(key)}, not {wanted[key]}")
         return saved
+
+
+def _derived(*parts: int) -> int:
+    """A seed of 63 bits from whole numbers, unrelated to that from any others."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
 def accuracy(model: nn.Module, part: Part) -> float:
@@ -262,4 +280,6 @@ def _optimizer_from(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer
         if name.startswith(_OPTIMIZER):
             number, key = name.removeprefix(_OPTIMIZER).split(".")
             state[int(number)][key] = tensor
+    if any(set(moments) != {"step", "exp_avg", "exp_avg_sq"} for moments in state.values()):
+        raise InputError("resume: the checkpoint lacks the optimiser's state; train anew")
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

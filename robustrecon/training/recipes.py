@@ -1,9 +1,9 @@
 """Recipes: the hyper-parameters of a training run.
 
 paper   robustrecon train --recipe paper: the paper's optimiser and length. MNIST 98.48 % and EMNIST letters 91.27 %
-        there; about two hours on 2 cores for MNIST.
+        there; about an hour and a half on 2 cores for MNIST.
 fast    robustrecon train (the default): the same objective with a one-cycle learning rate. MNIST >= 98.48 % in 5
-        epochs, about 3 minutes on 2 cores; the embedded digits >= 97 % in half a minute.
+        epochs, about 2 minutes on 2 cores; the embedded digits >= 97 % in half a minute.
 """
 
 from __future__ import annotations
