@@ -49,7 +49,7 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     described = {"format": FORMAT, **card}
-    complete = {**described, "sha256": _digest(safetensors.torch.save(still), described)}
+    complete = {**described, "sha256": _sealed(safetensors.torch.save(still), described)}
     blob = safetensors.torch.save(still, metadata={"card": json.dumps(complete)})
     beside = path.with_suffix(".json")
     # Killed at any point, what lies there is loadable: the old pair, one file alone, or the new pair.
@@ -88,7 +88,7 @@ def load(path: str | Path) -> Checkpoint:
     card = _embedded_card(blob)
     if card is None:
         raise InputError(f"{path}: is a foreign safetensors file, must carry a {FORMAT} card")
-    if card.get("sha256") != _digest(blob, card):
+    if card.get("sha256") != _sealed(blob, card):
         raise InputError(f"{path}: is damaged, or its card was edited: they do not have the hash that the card gives")
     _check_card_beside(path, card)
     return Checkpoint(tensors, card)
@@ -98,12 +98,21 @@ def _header_end(blob: bytes) -> int:
     return 8 + int.from_bytes(blob[:8], "little")
 
 
-def _digest(blob: bytes, card: Mapping[str, Any]) -> str:
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hash of tensors by name, whatever else their checkpoint says."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _sealed(blob: bytes, card: Mapping[str, Any]) -> str:
     """Hash of the card and of the tensors' bytes."""
     described = {key: value for key, value in card.items() if key != "sha256"}
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    digest.update(memoryview(blob)[_header_end(blob) :])
-    return digest.hexdigest()
+    found = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    found.update(memoryview(blob)[_header_end(blob) :])
+    return found.hexdigest()
 
 
 def _embedded_card(blob: bytes) -> dict[str, Any] | None:

@@ -22,7 +22,14 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class Subject:
-    """What is attacked: a model, what to call it, and the data it is tested on."""
+    """What is attacked.
+
+    Attributes:
+        model: with `forward` and `class_energies`.
+        name: what tables call it.
+        weights: what tells it from others of that name, the hash of its weights say.
+        data: what it is calibrated and tested on.
+    """
 
     model: nn.Module
     name: str
@@ -79,7 +86,8 @@ def load_subject(
     name = f"{loaded.name}-{recipe}" if recipe else loaded.name
     if trained_on.get("name", dataset.name) != dataset.name:
         name += f"-of-{trained_on['name']}"
-    return Subject(loaded.to(place), name, card["sha256"][:16], dataset)
+    weights = checkpoint.digest(loaded.state_dict())[:16]
+    return Subject(loaded.to(place), name, weights, dataset)
 
 
 def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> None:
@@ -93,7 +101,7 @@ def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> Non
             print(f"no --model given: {out}, trained with the recipe {recipe}", file=sys.stderr)
             return
     print(f"no --model given: training the default one for {data.name}, kept in {out}", file=sys.stderr)
-    train(data, out, device=device, resume=True, progress=progress)
+    train(data, out, device=device, resume=(out / checkpoint.MODEL_FILE).exists(), progress=progress)
 
 
 def load_defended(
