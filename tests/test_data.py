@@ -72,6 +72,34 @@ def test_emnist_letters_stand_upright_and_start_at_0(data_dir: Path) -> None:
     assert top > 1.5 * left, "a T's bar is on top; transposed, it is on the left"
 
 
+def test_fashion_mnist_has_the_layout_of_mnist(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "FashionMNIST").mkdir()
+    (tmp_path / "FashionMNIST" / "raw").symlink_to(data_dir / "MNIST" / "raw")  # other pictures, the same files
+    data = load_data("fashion-mnist", tmp_path)
+    assert_parts(data)
+    assert data.classes[0] == "T-shirt/top"
+
+
+def test_cifar10_channels_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What torchvision gives for CIFAR-10: an array (N, 32, 32, 3) and a list of labels."""
+    from robustrecon.data._torchvision import datasets
+
+    class Fake:
+        classes = tuple("abcdefghij")
+
+        def __init__(self, root: Path, train: bool, download: bool) -> None:
+            self.targets = list(range(10)) * 6
+            self.data = np.zeros((60, 32, 32, 3), np.uint8)
+            self.data[..., 2] = 255  # blue
+
+    monkeypatch.setattr(datasets, "CIFAR10", Fake)
+    data = load_data("cifar10", tmp_path)
+    assert_parts(data)
+    assert data.image_shape == (3, 32, 32)
+    assert data.test.x[:, 2].min() == 1
+    assert data.test.x[:, :2].max() == 0
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)

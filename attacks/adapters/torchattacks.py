@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..base import Attack, IterativeAttack
@@ -18,9 +23,7 @@ class TorchattacksPGD(IterativeAttack):
         import torchattacks
 
         kind = torchattacks.PGD if self.threat.norm == "linf" else torchattacks.PGDL2
-        attack = kind(victim, self.threat.eps, self.alpha, self.steps, self.random_start)
-        attack.set_device(x.device)  # it guesses from the first parameter, which there may not be
-        return attack(x, y)
+        return _run(kind, victim, x, y, self.threat.eps, self.alpha, self.steps, self.random_start)
 
 
 class TorchattacksFGSM(Attack):
@@ -33,6 +36,12 @@ class TorchattacksFGSM(Attack):
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         import torchattacks
 
-        attack = torchattacks.FGSM(victim, self.threat.eps)
-        attack.set_device(x.device)
-        return attack(x, y)
+        return _run(torchattacks.FGSM, victim, x, y, self.threat.eps)
+
+
+def _run(kind: Callable[..., Any], victim: nn.Module, x: Tensor, y: Tensor, *settings: float) -> Tensor:
+    """It guesses the device from the first parameter; where there is none it complains, on standard output."""
+    with contextlib.redirect_stdout(sys.stderr):
+        attack = kind(victim, *settings)
+    attack.set_device(x.device)
+    return attack(x, y)
