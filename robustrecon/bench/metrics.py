@@ -117,4 +117,4 @@ def _tpr_at_fpr(clean: Scores, adversarial: Scores) -> dict[str, float | None]:
 
 def _finite(scores: Any) -> Scores:
     """A score that is not a number is as suspicious as can be."""
-    return np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=np.finfo(np.float64).max)
+    return np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=float(np.finfo(np.float64).max))
