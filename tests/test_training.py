@@ -18,7 +18,7 @@ import torch
 from robustrecon import InputError, StyleMemoryNet, checkpoint, load, load_data, train
 from robustrecon.data import Dataset
 from robustrecon.training import RECIPES, Recipe
-from robustrecon.training.objective import PaperObjective
+from robustrecon.training.paper import PaperObjective
 
 QUICK = replace(RECIPES["fast"], name="quick", epochs=3, least_steps=0)
 
@@ -119,7 +119,7 @@ def test_objective_is_the_papers(model: StyleMemoryNet, digits: Dataset, decoder
     assert recipe.alpha == 0.05
     part = digits.test.head(20)
     with torch.no_grad():
-        loss, classification, reconstruction, accuracy = PaperObjective(model, recipe)(part.x, part.y)
+        loss, classification, reconstruction, accuracy = PaperObjective(model, recipe)(part.x, part.y, 0.0)
         logits, style = model.encode(part.x)
         label = logits.softmax(1) if decoder_input == "softmax" else torch.eye(10)[part.y]
         norms = (model.decode(label, style) - part.x).flatten(1).square().sum(1).sqrt()

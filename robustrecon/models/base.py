@@ -46,6 +46,7 @@ class EnergyModel(nn.Module, ABC):
     def class_energies(self, x: Tensor) -> Tensor:
         """(B, K): how badly each label explains x; lower is better. Finite and differentiable in x."""
 
-    def logits_and_energies(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both at once, (B, K) each; a model that shares work between them overrides this."""
-        return self(x), self.class_energies(x)
+    def logits_and_energies(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and the energies of `labels` (B, J), of all K by default; override it to share work."""
+        energies = self.class_energies(x)
+        return self(x), energies if labels is None else energies.gather(1, labels)

@@ -33,6 +33,8 @@ class StyleMemoryNet(EnergyModel):
         style_dim: number of style neurons, 16 in the paper.
         image_shape: (C, H, W), 28×28 grey in the paper; any channels, sides of at least 4.
         output: "sigmoid" (pixels in [0, 1]) or "linear".
+        style_encoder: "shared" as in the paper, or "separate": the style comes from a smaller stack of its own
+            (conv 16, conv 32, dense 64), so that what misleads the classifier need not mislead the drawing.
 
     Raises:
         InputError: an argument out of its range.
@@ -46,12 +48,15 @@ class StyleMemoryNet(EnergyModel):
         style_dim: int = 16,
         image_shape: ImageShape = (1, 28, 28),
         output: str = "sigmoid",
+        style_encoder: str = "shared",
     ) -> None:
-        super().__init__(n_classes, image_shape, style_dim=style_dim, output=output)
+        super().__init__(n_classes, image_shape, style_dim=style_dim, output=output, style_encoder=style_encoder)
         if style_dim < 1:
             raise InputError(f"style_dim: got {style_dim}, must be at least 1")
         if output not in ("sigmoid", "linear"):
             raise InputError(f"output: got {output!r}, must be 'sigmoid' or 'linear'")
+        if style_encoder not in ("shared", "separate"):
+            raise InputError(f"style_encoder: got {style_encoder!r}, must be 'shared' or 'separate'")
         channels, height, width = self.image_shape
         if min(height, width) < 4:
             raise InputError(f"image_shape: got {self.image_shape}, height and width must be at least 4")
@@ -64,7 +69,9 @@ class StyleMemoryNet(EnergyModel):
         self.conv2 = nn.Conv2d(WIDTHS[0], WIDTHS[1], KERNEL, stride=2, padding=2)
         self.dense1 = nn.Linear(features, HIDDEN[0])
         self.dense2 = nn.Linear(HIDDEN[0], HIDDEN[1])
-        self.head = nn.Linear(HIDDEN[1], n_classes + style_dim)
+        shared = style_encoder == "shared"
+        self.head = nn.Linear(HIDDEN[1], n_classes + (style_dim if shared else 0))
+        self.style_tower = None if shared else _style_tower(channels, self._grid, style_dim)
 
         self.unhead = nn.Linear(n_classes + style_dim, HIDDEN[1])
         self.undense2 = nn.Linear(HIDDEN[1], HIDDEN[0])
@@ -91,10 +98,13 @@ class StyleMemoryNet(EnergyModel):
         """Logits (B, K) and style memory (B, style_dim) in [0, 1] of images (B, C, H, W)."""
         if tuple(x.shape[1:]) != self.image_shape:
             raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, {', '.join(map(str, self.image_shape))})")
-        h = relu(self.conv1(x.contiguous(memory_format=torch.channels_last)), inplace=True)
+        x = x.contiguous(memory_format=torch.channels_last)
+        h = relu(self.conv1(x), inplace=True)
         h = relu(self.conv2(h), inplace=True)
         h = h.permute(0, 2, 3, 1).flatten(1)  # no copy: this is how channels-last lies in memory
         h = relu(self.dense2(relu(self.dense1(h), inplace=True)), inplace=True)
+        if self.style_tower is not None:
+            return self.head(h), self.style_tower(x).sigmoid()
         logits, style = self.head(h).split((self.n_classes, self.style_dim), dim=1)
         return logits, style.sigmoid()
 
@@ -117,27 +127,36 @@ class StyleMemoryNet(EnergyModel):
         """
         return self.logits_and_energies(x)[1]
 
-    def logits_and_energies(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` and `class_energies`, (B, K) each, from one pass of the encoder."""
+    def logits_and_energies(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` (B, K) and `class_energies`, from one pass of the encoder.
+
+        Args:
+            x: (B, C, H, W) images.
+            labels: (B, J) the labels whose energies are wanted; all K by default. The energies are (B, J).
+        """
         pairs = CPU_DECODES if x.device.type == "cpu" else GPU_DECODES
-        chunk = max(1, pairs // self.n_classes)
+        chunk = max(1, pairs // (self.n_classes if labels is None else labels.shape[1]))
+        wanted = [None] * -(-len(x) // pairs) if labels is None else labels.split(pairs)
         logits: list[Tensor] = []
         energies: list[Tensor] = []
-        for images in x.split(pairs):
+        for images, chosen in zip(x.split(pairs), wanted, strict=True):
             found, style = self.encode(images)
             logits.append(found)
-            energies += map(self._energies, images.split(chunk), style.split(chunk))
+            parts = [None] * -(-len(images) // chunk) if chosen is None else chosen.split(chunk)
+            energies += map(self.energies, images.split(chunk), style.split(chunk), parts)
         return torch.cat(logits), torch.cat(energies)
 
-    def _energies(self, x: Tensor, style: Tensor) -> Tensor:
+    def energies(self, x: Tensor, style: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(B, J) energies of images x under `labels` (B, J), all K by default, and a style (B, style_dim) at once."""
         label_weight, style_weight = self.unhead.weight.split((self.n_classes, self.style_dim), dim=1)
-        h = linear(style, style_weight, self.unhead.bias).unsqueeze(1) + label_weight.T
+        named = label_weight.T if labels is None else label_weight.T[labels]
+        h = linear(style, style_weight, self.unhead.bias).unsqueeze(1) + named
         drawn = self._draw(h.flatten(0, 1))
         # A sum over pixels does not ask for their order: rather cut x into blocks once than join K drawings.
         target = self.unconv1.cut(x)
         if target is None:
             drawn, target = self.unconv1.join(drawn), x
-        drawn = drawn.permute(0, 2, 3, 1).reshape(len(x), self.n_classes, -1)
+        drawn = drawn.permute(0, 2, 3, 1).reshape(len(x), h.shape[1], -1)
         return (drawn - target.permute(0, 2, 3, 1).reshape(len(x), 1, -1)).square().sum(2)
 
     def _draw(self, h: Tensor) -> Tensor:
@@ -147,6 +166,19 @@ class StyleMemoryNet(EnergyModel):
         h = h.view(-1, *self._grid, WIDTHS[1]).permute(0, 3, 1, 2)  # channels-last without a copy
         blocks = self.unconv1(relu(self.unconv2(h), inplace=True))
         return blocks.sigmoid() if self.config["output"] == "sigmoid" else blocks
+
+
+def _style_tower(channels: int, grid: tuple[int, int], style_dim: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, WIDTHS[0] // 2, KERNEL, stride=2, padding=2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(WIDTHS[0] // 2, WIDTHS[1] // 2, KERNEL, stride=2, padding=2),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(WIDTHS[1] // 2 * grid[0] * grid[1], HIDDEN[0] // 4),
+        nn.ReLU(inplace=True),
+        nn.Linear(HIDDEN[0] // 4, style_dim),
+    )
 
 
 class _LastUpsampling(nn.ConvTranspose2d):

@@ -24,13 +24,18 @@ from ..files import atomic_write, check_writable
 from ..models import EnergyModel, StyleMemoryNet
 from ..runtime import Progress, batched, evaluating, resolve_device, seed_everything, seeded
 from ..types import InputError, unknown_name
-from .objective import FIGURES, PaperObjective
+from .contrastive import ContrastiveObjective
+from .paper import PaperObjective
 from .recipes import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 PRECISIONS = ("32-true", "bf16-mixed")
+OBJECTIVES: dict[str, type[PaperObjective] | type[ContrastiveObjective]] = {
+    "paper": PaperObjective,
+    "contrastive": ContrastiveObjective,
+}
 _OPTIMIZER = "optimizer."
 _REPORT_EVERY = 10  # steps between looks at the figures, each of which waits for the device
 
@@ -124,7 +129,9 @@ class _Run:
     ) -> None:
         self.fabric, self.data, self.out, self.recipe, self.seed = fabric, data, out, recipe, seed
         self.precision = precision
-        self.model = model or StyleMemoryNet(data.n_classes, image_shape=data.image_shape)
+        self.model = model or StyleMemoryNet(
+            data.n_classes, recipe.style_dim, data.image_shape, style_encoder=recipe.style_encoder
+        )
         if self.model.image_shape != data.image_shape or self.model.n_classes != data.n_classes:
             raise InputError(
                 f"model: takes {self.model.n_classes} classes of {self.model.image_shape} images, must take "
@@ -142,7 +149,8 @@ class _Run:
         fabric.barrier()
         self.model.train()
         optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.learning_rate)
-        self.objective, self.optimizer = fabric.setup(PaperObjective(self.model, recipe), optimizer)
+        self.objective, self.optimizer = fabric.setup(OBJECTIVES[recipe.objective](self.model, recipe), optimizer)
+        self.figures = OBJECTIVES[recipe.objective].figures
         if saved is not None and len(self.history) < self.epochs:
             self.optimizer.load_state_dict(_optimizer_from(saved.tensors, optimizer, self.model))
 
@@ -159,19 +167,19 @@ class _Run:
 
     def _epoch(self, epoch: int, images: Tensor, y: Tensor, bar: Progress) -> None:
         started = time.monotonic()
-        totals = torch.zeros(len(FIGURES), device=self.fabric.device)
+        totals = torch.zeros(len(self.figures), device=self.fabric.device)
         for step, chosen in enumerate(self._batches(epoch)):
             done = (epoch * self.steps + step) / (self.epochs * self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate_at(done)
-            figures = self.objective(to_float(images[chosen]), y[chosen])
+            figures = self.objective(to_float(images[chosen]), y[chosen], done)
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(figures[0])
             self.optimizer.step()
             totals += figures.detach()
             unreported = step % _REPORT_EVERY + 1
             if self.progress and (unreported == _REPORT_EVERY or step + 1 == self.steps):
-                shown = dict(zip(FIGURES, (totals / (step + 1)).tolist(), strict=True))
+                shown = dict(zip(self.figures, (totals / (step + 1)).tolist(), strict=True))
                 bar.advance(
                     unreported * self.batch_size,
                     epoch=epoch + 1,
@@ -184,7 +192,7 @@ class _Run:
         self.history.append(
             {
                 "epoch": epoch + 1,
-                **dict(zip(FIGURES, means.tolist(), strict=True)),
+                **dict(zip(self.figures, means.tolist(), strict=True)),
                 "test_accuracy": accuracy(self.model, self.data.test),
                 "seconds": seconds,
                 "images_per_second": self.steps * self.batch_size / seconds,
@@ -207,7 +215,7 @@ class _Run:
         return {
             "kind": "model",
             "architecture": models.architecture(self.model),
-            "recipe": dataclasses.asdict(self.recipe) | {"objective": "paper"},
+            "recipe": dataclasses.asdict(self.recipe),
             "data": {
                 "name": self.data.name,
                 "n_train": len(self.data.train),

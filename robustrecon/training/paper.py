@@ -9,22 +9,19 @@ from torch.nn.functional import cross_entropy, one_hot
 from ..models import StyleMemoryNet
 from .recipes import Recipe
 
-FIGURES = ("loss", "cross_entropy", "reconstruction", "accuracy")
-
 
 class PaperObjective(nn.Module):
-    """Wraps a model; called with images and labels it gives the figures of `FIGURES`, the loss first.
+    """Wiyatno & Orchard 2018, section 3. The norm is Euclidean, not squared; noise goes into the encoder only."""
 
-    Wiyatno & Orchard 2018, section 3. The norm is Euclidean, not squared; noise goes into the encoder only.
-    """
+    figures = ("loss", "cross_entropy", "reconstruction", "accuracy")
 
     def __init__(self, model: StyleMemoryNet, recipe: Recipe) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(4,) batch means of loss, cross-entropy, reconstruction error and accuracy; x (B, C, H, W), y (B,)."""
+    def forward(self, x: Tensor, y: Tensor, progress: float) -> Tensor:
+        """Batch means of `figures`; x (B, C, H, W), y (B,), `progress` the share of the steps that is done."""
         logits, style = self.model.encode(x + self.recipe.noise * torch.randn_like(x))
         if self.recipe.decoder_input == "softmax":
             label = logits.softmax(1)
