@@ -108,6 +108,24 @@ class _Both(Goal):
         return (*self.first.parts(), *self.second.parts())
 
 
+def judged(
+    victim: Victim, x: Tensor, predicted: Tensor | None = None, labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits (B, K) and scores (B,) of images x, from one pass where the victim offers `logits_and_score`.
+
+    Args:
+        victim: a `ScoredVictim`; its `logits_and_score(x, predicted, labels)` is asked where it has one.
+        x: (B, C, H, W) images.
+        predicted: (B,) labels under which the victim is to judge; a victim that cannot judges under its own.
+        labels: (B, J) the only labels worth comparing, `predicted` among them; a victim that cannot compares all.
+
+    Raises:
+        InputError: the victim has no score.
+    """
+    both = getattr(victim, "logits_and_score", None)
+    return (victim(x), scored(victim).score(x)) if both is None else both(x, predicted, labels)
+
+
 def scored(victim: Victim) -> ScoredVictim:
     """The victim, once it is known to have a score.
 

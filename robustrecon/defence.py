@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from . import checkpoint, models, provenance
@@ -84,8 +85,21 @@ class DefendedClassifier(nn.Module):
 
     def score(self, x: Tensor) -> Tensor:
         """(B,) scores of images (B, C, H, W), differentiable in x; higher is more suspicious."""
-        logits, energies = self._logits_and_energies(x)
-        return self._score(energies, logits)
+        return self.logits_and_score(x)[1]
+
+    def logits_and_score(
+        self, x: Tensor, predicted: Tensor | None = None, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and scores (B,) from one pass, differentiable in x.
+
+        Args:
+            x: (B, C, H, W) images in [0, 1].
+            predicted: (B,) labels to judge x under; by default those that the model predicts.
+            labels: (B, J) the labels that are compared, the predicted one among them; the others are taken to
+                explain nothing, which is not computed and can only lower the score of a margin. All by default.
+        """
+        logits, energies = self._logits_and_energies(x, labels)
+        return logits, self._score(energies, logits if predicted is None else _named(predicted, logits))
 
     def calibrate(self, x: Images, alpha: float = 0.05) -> DefendedClassifier:
         """Set the threshold so that, on average, at most a share `alpha` of clean inputs is rejected; returns self.
@@ -182,10 +196,13 @@ class DefendedClassifier(nn.Module):
         defended.classes = saved.card.get("classes")
         return defended
 
-    def _logits_and_energies(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if isinstance(self.model, models.EnergyModel):
-            return self.model.logits_and_energies(x)
-        return self.model(x), self.class_energies(x)
+    def _logits_and_energies(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.model, models.EnergyModel):
+            return self.model(x), self.class_energies(x)
+        logits, energies = self.model.logits_and_energies(x, labels)
+        if labels is not None:
+            energies = torch.full_like(logits, torch.inf).scatter(1, labels, energies)
+        return logits, energies
 
     def _calibrated(self) -> Calibration:
         if self.calibration is None:
@@ -211,3 +228,8 @@ class DefendedClassifier(nn.Module):
         with evaluating(self):
             label, score = batched(judge, x)
         return label, score
+
+
+def _named(labels: Tensor, logits: Tensor) -> Tensor:
+    """Logits that predict `labels`."""
+    return torch.zeros_like(logits).scatter(1, labels[:, None], 1.0)
