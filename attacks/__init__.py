@@ -7,7 +7,7 @@ outcome = attacks.load("pgd", eps=0.3, steps=40)(model, x, y)
 from .base import Attack, IterativeAttack, Outcome
 from .catalogue import CATALOGUE, engine_of, load, takes
 from .checks import Check, check
-from .errors import InputError
+from .errors import InputError, NonFiniteLoss
 from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
 from .threat import L2, Linf, Threat, threat
 
@@ -21,6 +21,7 @@ __all__ = [
     "IterativeAttack",
     "Linf",
     "Misclassified",
+    "NonFiniteLoss",
     "Outcome",
     "ScoredVictim",
     "Targeted",

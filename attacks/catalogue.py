@@ -47,6 +47,30 @@ CATALOGUE: dict[str, Entry] = {
         "Attacks. ICLR 2018",
         _three_engines("PGD", "TorchattacksPGD", "ArtPGD"),
     ),
+    "orthogonal": Entry(
+        "as selective, each step without its component along the other gradient",
+        "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "
+        "Projected Gradient Descent. ICLR 2022",
+        {"own": "attacks.selective:OrthogonalPGD"},
+    ),
+    "reconstructive": Entry(
+        "knows the detector: loss and score in one sum with a searched weight, or in alternating steps",
+        "Qin, Frosst, Sabour, Raffel, Cottrell, Hinton: Detecting and Diagnosing Adversarial Images with "
+        "Class-Conditional Capsule Reconstructions. ICLR 2020",
+        {"own": "attacks.reconstructive:Reconstructive"},
+    ),
+    "matching": Entry(
+        "knows the detector: logits, style and drawing towards those of a clean image of another class",
+        "Tramèr, Carlini, Brendel, Madry: On Adaptive Attacks to Adversarial Example Defenses. NeurIPS 2020",
+        {"own": "attacks.matching:Matching"},
+    ),
+    "multi-target": Entry(
+        "knows the detector: lead among the logits and be accepted, for every wrong label in turn",
+        "Tramèr, Carlini, Brendel, Madry: On Adaptive Attacks to Adversarial Example Defenses. NeurIPS 2020; step "
+        "sizes of Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse "
+        "parameter-free attacks. ICML 2020",
+        {"own": "attacks.multi_target:MultiTarget"},
+    ),
     "selective": Entry(
         "knows the detector: up the loss until misread, then down the detector's score",
         "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "

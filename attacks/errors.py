@@ -11,6 +11,10 @@ class InputError(ValueError):
     """The message names the argument, what it was and what it must be."""
 
 
+class NonFiniteLoss(RuntimeError):
+    """The loss or its gradient is not finite: there is nothing to ascend."""
+
+
 def unknown_name(argument: str, name: str, known: Iterable[str]) -> NoReturn:
     """Raise the error for a name that is in no catalogue, with the closest one that is."""
     names = sorted(known)

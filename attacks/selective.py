@@ -1,43 +1,60 @@
-"""The simplest attack that knows the detector: fool the classifier, then please the detector."""
+"""First fool the classifier, then please the detector: selective and orthogonal projected gradient descent."""
 
 from __future__ import annotations
 
-import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
-from .base import IterativeAttack
-from .errors import InputError
-from .goals import Goal, Misclassified, Targeted, Undetected, scored
+from .aware import DetectorAware, Pursuit
+from .climb import Found, Seen
+from .goals import judged
+
+TIER = 1e4  # keeps the progress of misread points above that of the others
 
 
-class SelectivePGD(IterativeAttack):
-    """Steps up the classification loss until an image is misread, then down the detector's score while it stays so.
+class _InTurn(DetectorAware):
+    """Up the classification loss until an image is misread, then down the detector's score while it stays so.
 
-    Keeps the least suspicious misread point seen. O. Bryniarski, N. Hingun, P. Pachuca, V. Wang, N. Carlini,
-    "Evading Adversarial Example Detection Defenses with Orthogonal Projected Gradient Descent", ICLR 2022.
+    O. Bryniarski, N. Hingun, P. Pachuca, V. Wang, N. Carlini, "Evading Adversarial Example Detection Defenses with
+    Orthogonal Projected Gradient Descent", ICLR 2022.
     """
 
-    name = "selective"
-    knows_detector = True
+    def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
+        def look(point: Tensor, rows: Tensor) -> Seen:
+            moved = point.detach().requires_grad_()
+            logits, score = judged(victim, moved)
+            loss, misread = pursuit.loss(logits, y[rows]), pursuit.misread(logits, y[rows])
+            gradient = self.direction(moved, misread, loss, -score)
+            score, loss = score.detach(), loss.detach()
+            return Seen(misread, score, torch.where(misread, -score, loss - TIER), gradient)
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        leading, *others = goal.parts()
-        if not isinstance(leading, (Misclassified, Targeted)) or not all(isinstance(o, Undetected) for o in others):
-            raise InputError(f"goal: got {goal}, must be Misclassified or Targeted, alone or & Undetected")
-        detector = scored(victim)
-        moved = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
-        best, lowest = moved, torch.full((len(x),), math.inf, device=x.device)
-        for step in range(self.steps + 1):
-            moved = moved.detach().requires_grad_()
-            (misread, loss), score = leading.assess(victim, moved, y), detector.score(moved)
-            better = misread & (score.detach() < lowest)
-            best = torch.where(better.view(-1, 1, 1, 1), moved.detach(), best)
-            lowest = torch.where(better, score.detach(), lowest)
-            if step == self.steps:
-                break
-            (gradient,) = torch.autograd.grad(torch.where(misread, -score, loss).sum(), moved)
-            moved = self.threat.project(moved.detach() + self.alpha * self.threat.steepest(gradient), x)
-        never = torch.isinf(lowest).view(-1, 1, 1, 1)
-        return torch.where(never, moved.detach(), best)
+        return self.climb(look, x, pursuit)
+
+    @abstractmethod
+    def direction(self, moved: Tensor, misread: Tensor, loss: Tensor, praise: Tensor) -> Tensor:
+        """(B, C, H, W): where to go from `moved`; `loss` (B,) rises where misread, `praise` (B,) where accepted."""
+
+
+class SelectivePGD(_InTurn):
+    """Follows the gradient of the one or of the other; arguments as for every `DetectorAware` attack."""
+
+    name = "selective"
+
+    def direction(self, moved: Tensor, misread: Tensor, loss: Tensor, praise: Tensor) -> Tensor:
+        return torch.autograd.grad(torch.where(misread, praise, loss).sum(), moved)[0]
+
+
+class OrthogonalPGD(_InTurn):
+    """Follows the one without its component along the other; arguments as for every `DetectorAware` attack."""
+
+    name = "orthogonal"
+
+    def direction(self, moved: Tensor, misread: Tensor, loss: Tensor, praise: Tensor) -> Tensor:
+        (towards,) = torch.autograd.grad(loss.sum(), moved, retain_graph=True)
+        (away,) = torch.autograd.grad(praise.sum(), moved)
+        misread = misread.view(-1, 1, 1, 1)
+        leading, other = torch.where(misread, away, towards), torch.where(misread, towards, away)
+        size = other.square().sum((1, 2, 3), keepdim=True).clamp_min(1e-20)
+        return leading - (leading * other).sum((1, 2, 3), keepdim=True) / size * other

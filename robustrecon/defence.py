@@ -101,6 +101,12 @@ class DefendedClassifier(nn.Module):
         logits, energies = self._logits_and_energies(x, labels)
         return logits, self._score(energies, logits if predicted is None else _named(predicted, logits))
 
+    def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """What the model makes of images x (B, C, H, W) taken for `labels` (B,): (B, ...) each, differentiable."""
+        if isinstance(self.model, models.EnergyModel):
+            return self.model.representations(x, labels)
+        return self.model(x), self.class_energies(x)
+
     def calibrate(self, x: Images, alpha: float = 0.05) -> DefendedClassifier:
         """Set the threshold so that, on average, at most a share `alpha` of clean inputs is rejected; returns self.
 
@@ -178,7 +184,7 @@ class DefendedClassifier(nn.Module):
         Raises:
             InputError: no such file, or one that is damaged, foreign, a pickle, or not a defended classifier.
         """
-        saved = checkpoint.load(path)
+        saved = models.read(path)
         if _CALIBRATION not in saved.tensors or "detector" not in saved.card:
             raise InputError(f"{path}: is a model without a calibrated detector; wrap it and call calibrate")
         weights = models.model_weights(saved.tensors)

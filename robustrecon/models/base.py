@@ -50,3 +50,7 @@ class EnergyModel(nn.Module, ABC):
         """Logits (B, K) and the energies of `labels` (B, J), of all K by default; override it to share work."""
         energies = self.class_energies(x)
         return self(x), energies if labels is None else energies.gather(1, labels)
+
+    def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """What the model makes of images x (B, C, H, W) taken for `labels` (B,): (B, ...) each, differentiable."""
+        return self.logits_and_energies(x)

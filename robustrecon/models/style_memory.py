@@ -118,6 +118,11 @@ class StyleMemoryNet(EnergyModel):
         labels = logits.argmax(1) if labels is None else labels
         return self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
 
+    def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, K), style (B, style_dim) and drawing (B, C, H, W) under `labels` (B,) of images x."""
+        logits, style = self.encode(x)
+        return logits, style, self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
+
     def class_energies(self, x: Tensor) -> Tensor:
         """‖x − decode(k, style(x))‖² for every label k: (B, K), differentiable in x.
 

@@ -1,0 +1,119 @@
+"""What the gradient attacks on classifier and detector together have in common."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from .base import IterativeAttack
+from .climb import Found, Look, climb
+from .errors import InputError
+from .goals import Goal, Misclassified, Targeted, Undetected, judged
+
+SLACK = 0.02  # how far beyond its goal a hinge pulls, in units of the clean images' margins
+LEAST = 1e-12  # a scale below this is taken for none
+
+
+@dataclass(frozen=True)
+class Pursuit:
+    """A goal taken apart: a wrong label, any or one, with a score at or below a threshold.
+
+    Attributes:
+        target: the wanted label; None for any wrong one.
+        threshold: infinite where the goal does not ask about the detector.
+    """
+
+    target: int | None
+    threshold: float
+
+    @classmethod
+    def of(cls, goal: Goal) -> Pursuit:
+        """Raises InputError for a goal that is not `Misclassified` or `Targeted`, alone or `& Undetected`."""
+        leading, *others = goal.parts()
+        if isinstance(leading, (Misclassified, Targeted)) and all(isinstance(part, Undetected) for part in others):
+            thresholds = [part.threshold for part in others if isinstance(part, Undetected)]
+            return cls(leading.label if isinstance(leading, Targeted) else None, min(thresholds, default=math.inf))
+        raise InputError(f"goal: got {goal}, must be Misclassified or Targeted, alone or & Undetected")
+
+    def misread(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(B,) bool: whether the label is one that is wanted."""
+        label = logits.argmax(1)
+        return label != y if self.target is None else (label == self.target) & (y != self.target)
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(B,) losses that rise towards a wanted label."""
+        if self.target is None:
+            return cross_entropy(logits, y, reduction="none")
+        return -cross_entropy(logits, torch.full_like(y, self.target), reduction="none")
+
+    def lead(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(B,) by how much a wanted label leads among the logits (B, K)."""
+        return -leads(logits, y) if self.target is None else leads(logits, torch.full_like(y, self.target))
+
+    def excess(self, score: Tensor) -> Tensor:
+        """(B,) by how much a score exceeds the threshold; itself where there is none."""
+        return score - self.threshold if math.isfinite(self.threshold) else score
+
+
+class DetectorAware(IterativeAttack):
+    """Ascends with the victim's score in view; a subclass writes `hunt`.
+
+    Args:
+        eps: radius of the budget, in [0, 1] pixel units.
+        steps: gradient steps.
+        alpha: a constant step size; by default the steps adapt, as APGD's do (Croce & Hein 2020).
+        early_exit: leave an image alone as soon as it meets the goal; by default it goes on to the least suspicious.
+        random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
+    """
+
+    knows_detector = True
+
+    def __init__(
+        self,
+        eps: float = 0.3,
+        steps: int = 100,
+        alpha: float | None = None,
+        early_exit: bool = False,
+        random_start: bool = True,
+        norm: str = "linf",
+        restarts: int = 1,
+        seed: int = 0,
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__(eps, steps, alpha, random_start, norm, restarts, seed, batch_size)
+        self.fixed_step = None if alpha is None else self.alpha
+        self.early_exit = early_exit
+
+    @final
+    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        return self.hunt(victim, x, y, Pursuit.of(goal)).x
+
+    @abstractmethod
+    def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
+        """The least suspicious misread points near x (B, C, H, W) with true labels y (B,)."""
+
+    def climb(self, look: Look, x: Tensor, pursuit: Pursuit) -> Found:
+        """One ascent from x or a random start."""
+        start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
+        threshold = pursuit.threshold if self.early_exit else -math.inf
+        return climb(look, x, start, self.threat, self.steps, threshold=threshold, fixed_step=self.fixed_step)
+
+
+def leads(logits: Tensor, label: Tensor) -> Tensor:
+    """(B,) by how much `label` (B,) leads among the logits (B, K)."""
+    others = logits.scatter(1, label[:, None], -math.inf).amax(1)
+    return logits.gather(1, label[:, None]).squeeze(1) - others
+
+
+@torch.no_grad()
+def scales(victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> tuple[float, float]:
+    """What a unit of lead and of excess is: their median sizes on the clean images x under their true labels y."""
+    logits, score = judged(victim, x)
+    lead, excess = (values.abs().median().item() for values in (leads(logits, y), pursuit.excess(score)))
+    return (lead if lead > LEAST else 1.0), (excess if excess > LEAST else 1.0)

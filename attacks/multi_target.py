@@ -1,0 +1,124 @@
+"""Every wrong label in turn: lead among the logits and be accepted under it, both at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from .aware import SLACK, DetectorAware, Pursuit, leads, scales
+from .base import at_least
+from .climb import Found, Seen
+from .goals import judged
+
+RIVALS = 4  # labels compared at a step, the target among them
+LOOK_AROUND = 10  # steps between looks at all labels
+
+
+class MultiTarget(DetectorAware):
+    """For each wrong label, the likeliest first: descend what its logit lacks and what its score has too much.
+
+    The loss of a target is the sum of two hinges, in units of the clean images' margins, so that each pulls only while
+    it is not met. The detector judges under the target from the first step on, and only the labels that explain the
+    image best are compared; what seems to be accepted is confirmed against all. F. Tramèr, N. Carlini, W. Brendel,
+    A. Madry, "On Adaptive Attacks to Adversarial Example Defenses", NeurIPS 2020, takes every target in turn and
+    attacks what decides, both parts at once.
+
+    Args:
+        targets: how many wrong labels an image; by default all.
+        weight: of the detector's hinge beside the classifier's.
+        Others as for every `DetectorAware` attack.
+    """
+
+    name = "multi-target"
+
+    def __init__(
+        self,
+        eps: float = 0.3,
+        steps: int = 100,
+        alpha: float | None = None,
+        targets: int | None = None,
+        weight: float = 1.0,
+        early_exit: bool = False,
+        random_start: bool = True,
+        norm: str = "linf",
+        restarts: int = 1,
+        seed: int = 0,
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__(eps, steps, alpha, early_exit, random_start, norm, restarts, seed, batch_size)
+        self.targets = None if targets is None else at_least(1, targets, "targets")
+        self.weight = weight
+
+    def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
+        wanted = self._targets(victim, x, y, pursuit)
+        units = scales(victim, x, y, pursuit)
+        best: Found | None = None
+        standing = torch.arange(len(x), device=x.device)
+        for target in wanted.T:
+            found = self._towards(victim, x[standing], y[standing], target[standing], units, pursuit)
+            if best is None:
+                best = found
+            else:
+                best.take(standing, found)
+            if self.early_exit:
+                standing = standing[~(found.misread & (found.score <= pursuit.threshold))]
+                if not len(standing):
+                    break
+        assert best is not None
+        return best
+
+    @torch.no_grad()
+    def _targets(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Tensor:
+        """(B, T) wrong labels, that of the highest logit first."""
+        if pursuit.target is not None:
+            return torch.full_like(y, pursuit.target)[:, None]
+        logits = victim(x).scatter(1, y[:, None], -torch.inf)
+        most = logits.shape[1] - 1
+        return logits.topk(most if self.targets is None else min(self.targets, most), dim=1).indices
+
+    def _towards(
+        self, victim: nn.Module, x: Tensor, y: Tensor, target: Tensor, units: tuple[float, float], pursuit: Pursuit
+    ) -> Found:
+        labels: Tensor | None = None
+        taken = 0
+
+        def look(point: Tensor, rows: Tensor) -> Seen:
+            nonlocal labels, taken
+            if taken % LOOK_AROUND == 0:
+                chosen = _rivals(victim, point, target[rows])
+                if chosen is not None:
+                    labels = chosen.new_zeros(len(x), chosen.shape[1]) if labels is None else labels
+                    labels[rows] = chosen
+            taken += 1
+            compared = None if labels is None else labels[rows]
+            moved = point.detach().requires_grad_()
+            logits, score = judged(victim, moved, target[rows], compared)
+            lead, excess = leads(logits, target[rows]), pursuit.excess(score)
+            value = -relu(SLACK - lead / units[0]) - self.weight * relu(SLACK + excess / units[1])
+            (gradient,) = torch.autograd.grad(value.sum(), moved)
+            misread = pursuit.misread(logits, y[rows])
+            exact = _confirmed(victim, point, misread, score.detach())
+            return Seen(misread, exact, value.detach(), gradient)
+
+        return self.climb(look, x, pursuit)
+
+
+@torch.no_grad()
+def _rivals(victim: nn.Module, x: Tensor, target: Tensor) -> Tensor | None:
+    """(B, J) the target and the labels that explain x best; None where the victim cannot compare a part of them."""
+    energies = getattr(victim, "class_energies", None)
+    if energies is None or getattr(victim, "logits_and_score", None) is None:
+        return None
+    others = energies(x).scatter(1, target[:, None], torch.inf)
+    best = others.topk(min(RIVALS - 1, others.shape[1] - 1), dim=1, largest=False).indices
+    return torch.cat([target[:, None], best], dim=1)
+
+
+@torch.no_grad()
+def _confirmed(victim: nn.Module, x: Tensor, misread: Tensor, score: Tensor) -> Tensor:
+    """The victim's own scores where misread; elsewhere those that were estimated."""
+    if misread.any():
+        score = score.clone()
+        score[misread] = judged(victim, x[misread])[1]
+    return score

@@ -1,0 +1,96 @@
+"""Reconstructive attack: classification loss and detector's score in one sum, or in alternating steps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from .aware import SLACK, DetectorAware, Pursuit, scales
+from .base import at_least
+from .climb import Found, Seen
+from .errors import unknown_name
+from .goals import judged
+
+MODES = ("sum", "alternating")
+FACTOR = 10.0  # by which the weight grows or shrinks until it is bracketed
+
+
+class Reconstructive(DetectorAware):
+    """Ascends what the classifier shows of a wrong label − weight · score, the weight searched image by image.
+
+    The classifier's part is a hinge that ends where the wrong label leads. Where the best point is misread but
+    rejected the weight rises, where none is misread it falls, by bisection once it is bracketed. Y. Qin, N. Frosst,
+    S. Sabour, C. Raffel, G. Cottrell, G. Hinton, "Detecting and Diagnosing Adversarial Images with Class-Conditional
+    Capsule Reconstructions", ICLR 2020; hinge and search are those of N. Carlini, D. Wagner, "Towards Evaluating the
+    Robustness of Neural Networks", 2017.
+
+    Args:
+        mode: "sum", or "alternating": steps along the gradient of the loss and of the score in turn.
+        searches: weights tried, each with `steps` steps; alternating steps need no weight and are taken once.
+        Others as for every `DetectorAware` attack.
+    """
+
+    name = "reconstructive"
+
+    def __init__(
+        self,
+        eps: float = 0.3,
+        steps: int = 100,
+        alpha: float | None = None,
+        mode: str = "sum",
+        searches: int = 5,
+        early_exit: bool = False,
+        random_start: bool = True,
+        norm: str = "linf",
+        restarts: int = 1,
+        seed: int = 0,
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__(eps, steps, alpha, early_exit, random_start, norm, restarts, seed, batch_size)
+        if mode not in MODES:
+            unknown_name("mode", mode, MODES)
+        self.mode = mode
+        self.searches = at_least(1, searches, "searches")
+
+    def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
+        unit, score_unit = scales(victim, x, y, pursuit)
+        weight = torch.full((len(x),), unit / score_unit, device=x.device)
+        low, high = torch.zeros_like(weight), torch.full_like(weight, math.inf)
+        best: Found | None = None
+        standing = torch.arange(len(x), device=x.device)
+        for _ in range(self.searches if self.mode == "sum" else 1):
+            found = self._with(victim, x[standing], y[standing], weight[standing], unit, pursuit)
+            if best is None:
+                best = found
+            else:
+                best.take(standing, found)
+            met = found.misread & (found.score <= pursuit.threshold)
+            low[standing] = torch.where(found.misread, weight[standing], low[standing])
+            high[standing] = torch.where(found.misread, high[standing], weight[standing])
+            bisected = torch.where(low > 0, (low * high).sqrt(), high / FACTOR)
+            weight = torch.where(torch.isinf(high), low * FACTOR, bisected)
+            if self.early_exit:
+                standing = standing[~met]
+                if not len(standing):
+                    break
+        assert best is not None
+        return best
+
+    def _with(self, victim: nn.Module, x: Tensor, y: Tensor, weight: Tensor, unit: float, pursuit: Pursuit) -> Found:
+        taken, slack = 0, SLACK * unit
+
+        def look(point: Tensor, rows: Tensor) -> Seen:
+            nonlocal taken
+            moved = point.detach().requires_grad_()
+            logits, score = judged(victim, moved)
+            loss, misread = -relu(slack - pursuit.lead(logits, y[rows])), pursuit.misread(logits, y[rows])
+            value = loss - weight[rows] * score
+            followed = value if self.mode == "sum" else (-score if taken % 2 else loss)
+            taken += 1
+            (gradient,) = torch.autograd.grad(followed.sum(), moved)
+            return Seen(misread, score.detach(), value.detach(), gradient)
+
+        return self.climb(look, x, pursuit)
