@@ -71,6 +71,12 @@ CATALOGUE: dict[str, Entry] = {
         "parameter-free attacks. ICML 2020",
         {"own": "attacks.multi_target:MultiTarget"},
     ),
+    "worst-case": Entry(
+        "knows the detector: the whole list of attacks, the cheap ones first, on the images that still stand",
+        "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
+        "attacks. ICML 2020",
+        {"own": "attacks.worst_case:WorstCase"},
+    ),
     "selective": Entry(
         "knows the detector: up the loss until misread, then down the detector's score",
         "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "
