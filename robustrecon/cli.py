@@ -47,7 +47,9 @@ def _root(
 @app.command()
 def train(
     data: Data = "digits",
-    recipe: Annotated[str, typer.Option(help="fast, or paper (the paper's own 250 epochs).")] = "fast",
+    recipe: Annotated[
+        str, typer.Option(help="fast, contrastive, robust (adversarial; long) or paper (250 epochs).")
+    ] = "fast",
     out: Annotated[Path | None, typer.Option(help="Folder to write to; runs/DATA by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Over all devices together, instead of the recipe's.")] = None,
@@ -104,7 +106,8 @@ def bench(
     steps: Annotated[int, typer.Option(help="Gradient steps, of attacks that take steps.")] = 40,
     engine: Annotated[str | None, typer.Option(help="torchattacks, art or own.")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A trained model; without it the default one is trained, once.")
+        Path | None,
+        typer.Option(help="A trained model, or a shipped one's name; without it the default one is trained, once."),
     ] = None,
     data: Data = None,
     data_dir: DataDir = Path("data"),
@@ -154,7 +157,8 @@ def bench(
 def detect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Image files.")],
     model: Annotated[
-        Path, typer.Option(help="A trained model's folder, or a saved DefendedClassifier (.safetensors).")
+        Path,
+        typer.Option(help="A trained model's folder, a shipped one's name, or a saved DefendedClassifier."),
     ] = Path("runs/digits"),
     detector: Annotated[str | None, typer.Option(help="label_margin (the default) or global_error.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Bound on the false-alarm rate; 0.05 by default.")] = None,
@@ -202,6 +206,26 @@ def detect(
             print(f"{row['file']:<{width}}  {name:>8}  {row['score']:>10.4g}  {row['p_value']:>8.4f}  {judged}")
     if verdict.rejected.any():
         raise typer.Exit(1)
+
+
+@app.command(name="models")
+def list_models(as_json: Json = False) -> None:
+    """List the trained models that come with the package, for --model and `robustrecon.load`."""
+    from .models import shipped
+
+    rows = shipped.catalogue()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        print("no models come with this version; `robustrecon train` makes one")
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        print(
+            f"{row['name']:<{width}}  data {row['data']}, recipe {row['recipe']}, "
+            f"test accuracy {row['test_accuracy']:.2%} (n = {row['n']}), style of {row['style_dim']}, "
+            f"{row['parameters']:,} parameters, {row['bytes'] / 1e6:.1f} MB, sha256 {row['sha256'][:12]}"
+        )
 
 
 @app.command(name="attacks")

@@ -12,7 +12,7 @@ from . import checkpoint
 from .data import Dataset, load_data
 from .defence import SAVED_KIND, DefendedClassifier
 from .files import slug
-from .models import load_with_card
+from .models import load_with_card, read
 from .runtime import resolve_device
 from .training import train
 from .types import InputError
@@ -47,7 +47,7 @@ def load_subject(
     """The model and its data; without a model, the default one for the data, trained once and kept in `runs/`.
 
     Args:
-        model: a folder that `robustrecon train` wrote, or a .safetensors file.
+        model: a folder that `robustrecon train` wrote, a .safetensors file, or a shipped model's name.
         data: a data set's name; by default the one that the model was trained on, or `digits`.
         data_dir: where the data is.
         device: to attack on.
@@ -123,7 +123,7 @@ def load_defended(
     Raises:
         InputError: no such model or data, or a detector or alpha for a classifier that is calibrated already.
     """
-    card = checkpoint.load(model).card
+    card = read(model).card
     if card.get("kind") == SAVED_KIND:
         if detector is not None or alpha is not None:
             raise InputError(

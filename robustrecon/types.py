@@ -48,9 +48,13 @@ class Verdict:
 def unknown_name(argument: str, name: str, known: Iterable[str]) -> NoReturn:
     """Raise the error for a name that is in no catalogue, with the closest one that is."""
     names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise InputError(f"{argument}: unknown name {name!r}{hint} (known: {', '.join(names)})")
+    raise InputError(f"{argument}: unknown name {name!r}{nearest(name, names)} (known: {', '.join(names)})")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """For an error's message: a question after the closest known name, or nothing where none is close."""
+    close = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def check_images(x: Any, image_shape: Sequence[int] | None = None, argument: str = "x") -> Tensor:

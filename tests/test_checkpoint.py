@@ -27,6 +27,7 @@ def test_card_is_readable_and_complete(saved: Path) -> None:
         "image_shape": [1, 28, 28],
         "style_dim": 16,
         "output": "sigmoid",
+        "style_encoder": "shared",
     }
     for key in ("recipe", "data", "seed", "versions", "commit", "accuracy", "history", "sha256"):
         assert key in card
@@ -135,7 +136,7 @@ def test_an_embedded_card_that_does_not_match_the_weights_is_refused(
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such checkpoint; `robustrecon train` makes one"):
+    with pytest.raises(InputError, match=r"no such checkpoint .* or a folder that `robustrecon train` wrote"):
         load(tmp_path / "nowhere")
 
 

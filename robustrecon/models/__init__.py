@@ -10,10 +10,11 @@ from torch import Tensor
 
 from .. import checkpoint
 from ..types import InputError, unknown_name
+from . import shipped
 from .base import EnergyModel
 from .style_memory import StyleMemoryNet
 
-__all__ = ["MODELS", "EnergyModel", "StyleMemoryNet", "build", "load", "load_with_card"]
+__all__ = ["MODELS", "EnergyModel", "StyleMemoryNet", "build", "load", "load_with_card", "read"]
 
 MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet,)}
 WEIGHTS = "model."
@@ -48,7 +49,7 @@ def build(described: Mapping[str, Any], weights: Mapping[str, Tensor] | None = N
 
 
 def load(path: str | Path) -> EnergyModel:
-    """Load a trained model from a folder that `robustrecon train` wrote, or from a .safetensors file.
+    """Load a trained model: a folder that `robustrecon train` wrote, a .safetensors file, or a shipped model's name.
 
     Raises:
         InputError: no checkpoint there, or one that is damaged, foreign, a pickle, or does not match its card.
@@ -58,10 +59,15 @@ def load(path: str | Path) -> EnergyModel:
 
 def load_with_card(path: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
     """`load`, and the card that came with the model."""
-    saved = checkpoint.load(path)
+    saved = read(path)
     if "architecture" not in saved.card:
         raise InputError(f"{path}: its card names no architecture; this is not a model of the catalogue")
     return build(saved.card["architecture"], model_weights(saved.tensors)), saved.card
+
+
+def read(path: str | Path) -> checkpoint.Checkpoint:
+    """The checkpoint of whatever `load` takes, or of a calibrated classifier."""
+    return checkpoint.load(shipped.locate(path))
 
 
 def model_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,67 @@
+"""Put a trained model into the package, in half precision: `python -m benchmarks.ship RUN_DIR robust/mnist`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from robustrecon import InputError, checkpoint
+from robustrecon.models import build, model_weights, shipped
+from robustrecon.subject import load_subject
+from robustrecon.training.loop import accuracy
+
+MOST_BYTES = 4_000_000
+
+
+def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str = "auto") -> Path:
+    """Write the shipped model `name` from a finished training run, over the one of that name; returns its file.
+
+    The test accuracy in its card is measured again, of the half-precision weights; of the history the last epoch stays.
+
+    Args:
+        run: a folder that `robustrecon train` wrote.
+        name: family/data, a family of letters and digits and the data set that the run was trained on.
+        data_dir: where the data is.
+        device: to measure on.
+
+    Raises:
+        InputError: a name of another form or of other data, an unfinished run, or a file that would be too large.
+    """
+    subject = load_subject(run, data_dir=data_dir, device=device)
+    saved = checkpoint.load(run)
+    trained_on = saved.card["data"]["name"]
+    family, _, data = name.partition("/")
+    if not family.isalnum() or data != trained_on:
+        raise InputError(f"name: got {name!r}, must be FAMILY/{trained_on}, the family of letters and digits")
+    half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in saved.tensors.items()}
+    model = build(saved.card["architecture"], model_weights(half)).to(next(subject.model.parameters()).device)
+    measured = {"test": accuracy(model, subject.data.test), "n": len(subject.data.test)}
+    card = saved.card | {"accuracy": measured, "history": saved.card["history"][-1:]}
+    target = shipped.file_of(name)
+    with tempfile.TemporaryDirectory() as folder:
+        size = checkpoint.save(Path(folder) / target.name, half, card).stat().st_size
+    if size > MOST_BYTES:
+        raise InputError(f"run: {run} makes a file of {size:,} bytes, must be at most {MOST_BYTES:,}")
+    return checkpoint.save(target, half, card)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ship", description=__doc__)
+    parser.add_argument("run", type=Path, help="a folder that `robustrecon train` wrote")
+    parser.add_argument("name", help="family/data, robust/mnist say")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where the data is")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    given = parser.parse_args()
+    try:
+        path = ship(given.run, given.name, given.data_dir, given.device)
+    except InputError as error:
+        print(f"ship: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    measured = checkpoint.load(path).card["accuracy"]
+    print(f"{path}: {path.stat().st_size:,} bytes, test accuracy {measured['test']:.2%} (n = {measured['n']})")
+
+
+if __name__ == "__main__":
+    main()

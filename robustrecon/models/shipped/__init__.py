@@ -1,0 +1,71 @@
+"""Trained models that come with the package, by names such as `robust/mnist`; their files lie in this folder.
+
+Loading one checks it like any checkpoint. The seal in its card covers the card and the tensors' bytes, and the
+header that says which bytes are which tensor must parse, leave no gap and fit the card's architecture, so that a list
+of the files' own hashes would find no damage that this does not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ... import checkpoint
+from ...types import InputError, nearest
+
+FOLDER = Path(__file__).parent
+SUFFIX = ".safetensors"
+
+
+def names() -> list[str]:
+    """The names, sorted."""
+    return sorted(path.stem.replace("-", "/", 1) for path in FOLDER.glob(f"*{SUFFIX}"))
+
+
+def file_of(name: str) -> Path:
+    """Where the model called `name`, family/data, lies or would lie; no family has a hyphen in its name."""
+    return FOLDER / f"{name.replace('/', '-', 1)}{SUFFIX}"
+
+
+def locate(model: str | Path) -> Path:
+    """The path of a model that is given by its path or by the name of a shipped one; what exists as a path is a path.
+
+    Raises:
+        InputError: neither; the message suggests the closest name.
+    """
+    path, name = Path(model), Path(model).as_posix()
+    if path.exists():
+        return path
+    known = names()
+    if name in known:
+        return file_of(name)
+    raise InputError(
+        f"{model}: no such checkpoint{nearest(name, known)} (shipped: {', '.join(known) or 'none'}); must be the name "
+        "of a shipped model, or a folder that `robustrecon train` wrote"
+    )
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """What there is to know of each shipped model before loading it: JSON values by column.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    return [_described(name) for name in names()]
+
+
+def _described(name: str) -> dict[str, Any]:
+    path = file_of(name)
+    saved = checkpoint.load(path)
+    card = saved.card
+    return {
+        "name": name,
+        "data": card["data"]["name"],
+        "recipe": card["recipe"]["name"],
+        "test_accuracy": card["accuracy"]["test"],
+        "n": card["accuracy"]["n"],
+        "style_dim": card["architecture"]["style_dim"],
+        "parameters": sum(tensor.numel() for tensor in saved.tensors.values()),
+        "bytes": path.stat().st_size,
+        "sha256": card["sha256"],
+    }
