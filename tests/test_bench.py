@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
+from torch import Tensor, nn
 
-from robustrecon import InputError
+import attacks
+from robustrecon import DefendedClassifier, InputError
 from robustrecon.bench import Plan, Spec, draw_examples, measure, report, run, store
+from robustrecon.bench.cell import attack_title
 from robustrecon.data import Dataset
 from robustrecon.files import slug
 from robustrecon.subject import Subject, load_subject
@@ -162,7 +165,54 @@ def test_l2_and_other_engines(subject: Subject, tmp_path: Path) -> None:
     (result, _) = quick(subject, tmp_path, names=["pgd"], norm="l2", eps=[1.5], engine="art")
     assert result["spec"]["engine"] == "art"
     assert max(result["images"]["distance"]) <= 1.5 + 1e-5
-    assert (tmp_path / "digits" / "style-memory-brief" / "label_margin" / "pgd-l2-1.5-s0.json").exists()
+    assert (tmp_path / "digits" / "style-memory-brief" / "label_margin" / "pgd-art-l2-1.5-s0-steps=3.json").exists()
+
+
+class Hopeless(attacks.Attack):
+    """Fails in a way that an attack may: a loss that is not finite."""
+
+    name = "hopeless"
+
+    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: attacks.Goal) -> Tensor:
+        raise attacks.NonFiniteLoss("the loss is not finite")
+
+
+def test_a_failed_cell_is_recorded_and_the_others_go_on(subject: Subject, tmp_path: Path) -> None:
+    failed, _, *others = quick(subject, tmp_path, names=["test_bench:Hopeless", "fgsm"])
+    assert failed["status"] == "failed"
+    assert failed["error"] == "NonFiniteLoss: the loss is not finite"
+    assert [result["spec"]["attack"] for result in others] == ["fgsm", "fgsm"]
+    assert store.find(tmp_path, Spec(**failed["spec"])) is None, "it is tried again"
+    assert len(store.read_all(tmp_path)) == len(store.read_failures(tmp_path)) == 2
+    text = report.write(tmp_path, failed["spec"])[0].read_text()
+    assert "FAILED" in text
+    assert "the loss is not finite" in text
+
+
+def test_what_beat_us_is_kept_exactly(subject: Subject, tmp_path: Path) -> None:
+    (result,) = quick(subject, tmp_path, names=["selective"], steps=20, detectors=["global_error"])
+    kept = store.read_undetected(tmp_path, Spec(**result["spec"]))
+    assert kept is not None
+    index, x = kept
+    assert 0 < len(index) <= 16
+    columns = result["images"]
+    defended = DefendedClassifier(subject.model, "global_error").calibrate(subject.data.calibration.x, 0.05)
+    verdict = defended.inspect(x)
+    assert verdict.label.tolist() == [columns["label"][i] for i in index]
+    assert (verdict.label != subject.data.test.y[index]).all()
+    assert not (verdict.score > defended.threshold + 1e-3).any()
+    moved = (x - subject.data.test.x[index]).flatten(1).abs().amax(1)
+    assert moved.tolist() == pytest.approx([columns["distance"][i] for i in index])
+
+
+def test_parameters_are_part_of_a_cell() -> None:
+    plain = Spec("d", "m", "w", "label_margin", "pgd", "torchattacks", "linf", 0.1, 40, 0, 10, 0.05)
+    assert plain.path.name == "pgd-linf-0.1-s0.json"
+    assert "parameters" not in plain.as_dict()
+    other = replace(plain, steps=100, engine="own", parameters={"restarts": 5, "alpha": 0.01})
+    assert other.path.name == "pgd-own-linf-0.1-s0-steps=100-alpha=0.01-restarts=5.json"
+    assert attack_title(other.as_dict()) == "pgd-100 by own alpha=0.01 restarts=5"
+    assert Spec(**other.as_dict()) == other
 
 
 def test_report_and_pictures(subject: Subject, tmp_path: Path) -> None:

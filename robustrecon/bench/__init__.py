@@ -2,6 +2,7 @@
 
 from .cell import Spec
 from .metrics import measure
-from .runner import Plan, draw_examples, run
+from .plan import Plan, Planned
+from .runner import draw_examples, run
 
-__all__ = ["Plan", "Spec", "draw_examples", "measure", "run"]
+__all__ = ["Plan", "Planned", "Spec", "draw_examples", "measure", "run"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import attacks
+
 from ..files import slug
+
+STEPS = 40  # of attacks that take steps; file names say another number
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Spec:
         seed: of the attack.
         n: the first n test images.
         alpha: bound on the false-alarm rate that the detector is calibrated to.
+        parameters: of the attack, those given beside eps, norm, seed and steps.
     """
 
     data: str
@@ -40,9 +46,11 @@ class Spec:
     seed: int
     n: int
     alpha: float
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As stored: without `parameters` where there are none."""
+        return {key: value for key, value in asdict(self).items() if key != "parameters" or value}
 
     @property
     def folder(self) -> Path:
@@ -51,16 +59,30 @@ class Spec:
 
     @property
     def path(self) -> Path:
-        """The cell's file, below the folder of all results."""
-        name = f"{slug(self.attack)}-{self.norm}-{self.eps:.12g}-s{self.seed}.json"
-        return self.folder / slug(self.detector) / name
+        """The cell's file, below the folder of all results; engine, steps and parameters are named unless default."""
+        changed = [] if self.steps in (None, STEPS) else [f"steps={self.steps}"]
+        changed += [f"{key}={value}" for key, value in sorted(self.parameters.items())]
+        words = [slug(self.attack), *_engine(self.as_dict()), self.norm, f"{self.eps:.12g}", f"s{self.seed}"]
+        return self.folder / slug(self.detector) / f"{'-'.join([*words, *map(_word, changed)])}.json"
 
 
 def attack_title(spec: Mapping[str, Any]) -> str:
-    """How tables and pictures call the attack of a stored spec: `pgd-40`."""
-    return f"{spec['attack']}-{spec['steps']}" if spec["steps"] else str(spec["attack"])
+    """How tables and pictures call the attack of a stored spec: `pgd-40`, `pgd-40 restarts=5`."""
+    name = f"{spec['attack']}-{spec['steps']}" if spec["steps"] else str(spec["attack"])
+    given = [f"{key}={value}" for key, value in sorted(spec.get("parameters", {}).items())]
+    return " ".join([name, *(f"by {engine}" for engine in _engine(spec)), *given])
 
 
 def budget(spec: Mapping[str, Any]) -> str:
     """How tables and pictures call the threat model of a stored spec: `linf 0.3`."""
     return f"{spec['norm']} {spec['eps']:g}"
+
+
+def _engine(spec: Mapping[str, Any]) -> list[str]:
+    """The engine, where it is not the one that the attack runs on by default."""
+    entry, engine = attacks.CATALOGUE.get(spec["attack"]), spec["engine"]
+    return [] if entry is None or engine in (None, next(iter(entry.engines))) else [engine]
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^\w.=-]+", "-", text)

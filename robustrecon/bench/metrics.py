@@ -6,6 +6,7 @@ AUROC and ROC curves come from scikit-learn, Clopper-Pearson intervals from scip
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,24 +38,19 @@ def measure(images: Mapping[str, Any], threshold: float) -> dict[str, Any]:
     Raises:
         InputError: no images, or sequences of different lengths.
     """
-    y, clean_label, label = (np.asarray(images[key]) for key in ("y", "clean_label", "label"))
     clean_score, score = _finite(images["clean_score"]), _finite(images["score"])
-    if len({len(column) for column in (y, clean_label, label, clean_score, score)}) != 1 or not len(y):
+    if len({len(images[key]) for key in ("y", "clean_label", "label", "clean_score", "score")}) != 1 or not len(score):
         raise InputError("images: must be n > 0 labels and scores each")
-    right, rejected = clean_label == y, clean_score > threshold
-    wrong = label != y
-    fell = right & wrong
-    undetected = wrong & ~(score > threshold)
-    risky = ~right | rejected | undetected
-
+    each = flags({"images": images, "detection": {"threshold": threshold}})
+    fell = each.right & each.wrong
     rates = {
-        "clean.accuracy": _Rate(right),
-        "clean.rejection_rate": _Rate(rejected),
-        "clean.accepted_accuracy": _Rate(right, among=~rejected),
-        "attack.accuracy": _Rate(~wrong),
-        "attack.success_rate": _Rate(fell, among=right),
-        "detection.undetected_success": _Rate(undetected),
-        "robust_risk": _Rate(risky),
+        "clean.accuracy": Rate(each.right),
+        "clean.rejection_rate": Rate(each.rejected),
+        "clean.accepted_accuracy": Rate(each.right, among=~each.rejected),
+        "attack.accuracy": Rate(~each.wrong),
+        "attack.success_rate": Rate(fell, among=each.right),
+        "detection.undetected_success": Rate(each.undetected),
+        "robust_risk": Rate(~each.right | each.rejected | each.undetected),
     }
     return {
         "clean": {
@@ -78,6 +74,31 @@ def measure(images: Mapping[str, Any], threshold: float) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class ImageFlags:
+    """What is true of each of n images, as (n,) booleans.
+
+    Attributes:
+        right: classified correctly when clean.
+        rejected: when clean.
+        wrong: a wrong label under attack.
+        undetected: a wrong label under attack, and accepted.
+    """
+
+    right: Flags
+    rejected: Flags
+    wrong: Flags
+    undetected: Flags
+
+
+def flags(result: Mapping[str, Any]) -> ImageFlags:
+    """What is true of each image of a cell's result, from its `images` and its detector's threshold."""
+    images, threshold = result["images"], result["detection"]["threshold"]
+    y, clean_label, label = (np.asarray(images[key]) for key in ("y", "clean_label", "label"))
+    rejected, caught = (_finite(images[key]) > threshold for key in ("clean_score", "score"))
+    return ImageFlags(clean_label == y, rejected, label != y, (label != y) & ~caught)
+
+
 def roc(clean_score: Any, score: Any) -> tuple[Scores, Scores]:
     """False and true positive rates of telling adversarial scores (positives) from clean ones."""
     clean, adversarial = _finite(clean_score), _finite(score)
@@ -86,8 +107,8 @@ def roc(clean_score: Any, score: Any) -> tuple[Scores, Scores]:
     return fpr, tpr
 
 
-class _Rate:
-    """A share of images, and its exact 95 % interval; both None among no images."""
+class Rate:
+    """A share of images, `value`, and its exact 95 % `interval` (Clopper-Pearson); both None among no images."""
 
     def __init__(self, flags: Flags, among: Flags | None = None) -> None:
         flags = flags if among is None else flags[among]

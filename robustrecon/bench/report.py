@@ -69,8 +69,19 @@ COLUMNS: dict[str, Callable[[Result], str]] = {
 
 
 def table(results: Sequence[Result]) -> str:
-    """A Markdown table, a row a cell."""
-    return grid([list(COLUMNS), *([column(result) for column in COLUMNS.values()] for result in results)])
+    """A Markdown table, a row a cell; a cell that failed has none, see `failures`."""
+    measured = store.measured(results)
+    return grid([list(COLUMNS), *([column(result) for column in COLUMNS.values()] for result in measured)])
+
+
+def failures(results: Sequence[Result]) -> list[str]:
+    """The cells that could not be measured and why, as a part of a report; none where there are none."""
+    lines = [
+        f"- {attack_title(result['spec'])}, {budget(result['spec'])}, {result['spec']['detector']}: {result['error']}"
+        for result in results
+        if store.is_failed(result)
+    ]
+    return ["Cells that FAILED, so that no figure here speaks of them:\n\n" + "\n".join(lines)] if lines else []
 
 
 def grid(rows: Sequence[Sequence[str]]) -> str:
@@ -102,7 +113,8 @@ def n_fell(result: Result) -> int:
 
 def caveat(results: Sequence[Result]) -> str:
     """How far the figures can be trusted."""
-    met = {result["spec"]["detector"] for result in results if result["knows_detector"]}
+    measured = store.measured(results)
+    met = {result["spec"]["detector"] for result in measured if result["knows_detector"]}
     return AWARE if met == {result["spec"]["detector"] for result in results} else BLIND
 
 
@@ -121,7 +133,8 @@ def markdown(results: Sequence[Result], examples: bool = True) -> str:
         table(results),
         f"**{caveat(results)}**",
         DEFINITIONS,
-        *_fired(results),
+        *failures(results),
+        *fired(results),
         "![ROC curves](roc.png)",
         *(["![Examples](examples.png)"] if examples else []),
         f"Commit {environment['commit']}, {environment['device']}, {environment['threads']} threads; {versions}.",
@@ -136,18 +149,19 @@ def write(root: Path, spec: dict[str, Any], log_x: bool = False) -> list[Path]:
     """
     folder = root / Spec(**spec).folder
     shared = ("weights", "n", "alpha")
-    results = [result for result in store.read_all(folder) if all(result["spec"][key] == spec[key] for key in shared)]
-    return [
-        atomic_write(folder / "report.md", markdown(results, (folder / "examples.png").exists())),
-        plots.roc(results, folder / "roc.png", log_x),
-    ]
+    found = [*store.read_all(folder), *store.read_failures(folder)]
+    results = [result for result in found if all(result["spec"][key] == spec[key] for key in shared)]
+    written = [atomic_write(folder / "report.md", markdown(results, (folder / "examples.png").exists()))]
+    measured = store.measured(results)
+    return [*written, plots.roc(measured, folder / "roc.png", log_x)] if measured else written
 
 
-def _fired(results: Sequence[Result]) -> list[str]:
+def fired(results: Sequence[Result]) -> list[str]:
+    """The checks that fired, as a part of a report; none where none did."""
     lines = [
         f"- {attack_title(result['spec'])}, {budget(result['spec'])}, {result['spec']['detector']}: "
         f"{sign['name']}: {sign['message']}"
-        for result in results
+        for result in store.measured(results)
         for sign in result["checks"]
     ]
     return ["Checks that fired, each a doubt about the row it names:\n\n" + "\n".join(lines)] if lines else []

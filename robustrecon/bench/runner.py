@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,66 +17,24 @@ import attacks
 
 from .. import provenance
 from ..defence import DefendedClassifier
-from ..detectors import images_needed, load_score
+from ..detectors import images_needed
 from ..files import check_writable
 from ..runtime import Progress, batched, device_of, evaluating
 from ..subject import Subject
-from ..types import InputError, Verdict, check_fraction
+from ..types import InputError, Verdict
 from . import plots, store
 from .cell import Spec, attack_title, budget
-from .metrics import measure
+from .metrics import flags, measure
+from .plan import Plan, Planned
 
-
-class Plan:
-    """Which cells to measure; made, and so checked, before anything is trained or attacked.
-
-    Args:
-        names: attacks of `attacks.CATALOGUE`, or `module:factory`.
-        eps: radii of the budget.
-        norm: "linf" or "l2".
-        steps: gradient steps, of attacks that take steps.
-        engine: the library that runs the attacks; by default each attack's own default.
-        detectors: names of scores.
-        alpha: bound on the false-alarm rate, calibrated on the calibration part.
-        n: the first n images of the test part (all of them when there are fewer).
-        seed: of the attacks.
-
-    Raises:
-        InputError: an unknown name or a value out of range.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        *,
-        eps: Sequence[float] = (0.1, 0.2, 0.3),
-        norm: str = "linf",
-        steps: int = 40,
-        engine: str | None = None,
-        detectors: Sequence[str] = ("label_margin",),
-        alpha: float = 0.05,
-        n: int = 1000,
-        seed: int = 0,
-    ) -> None:
-        if n < 1:
-            raise InputError(f"n: got {n}, must be at least 1")
-        if not (names and eps and detectors):
-            raise InputError("attack, eps and detector: must be at least one each")
-        self.n, self.alpha, self.detectors = n, check_fraction(alpha, "alpha"), list(dict.fromkeys(detectors))
-        for detector in self.detectors:
-            load_score(detector)
-        try:
-            self.attacks = [
-                _Planned(name, engine, norm, radius, steps, seed)
-                for name in dict.fromkeys(names)
-                for radius in dict.fromkeys(eps)
-            ]
-        except attacks.InputError as error:
-            raise InputError(str(error)) from error
+KEPT = 16  # undetected successes whose images are stored with a cell
 
 
 def run(subject: Subject, plan: Plan, out: str | Path = "results", progress: bool = True) -> list[dict[str, Any]]:
     """Measure every detector under every attack at every eps; returns the cells' results in that order.
+
+    A cell whose attack failed (a loss that is not finite, a goal that it cannot pursue) is recorded as failed, with
+    its error, and the others go on; it is tried again the next time.
 
     Args:
         subject: the model and its data.
@@ -86,13 +45,8 @@ def run(subject: Subject, plan: Plan, out: str | Path = "results", progress: boo
     Raises:
         InputError: too few calibration images for alpha, or an unwritable folder.
     """
-    calibrating, needed = len(subject.data.calibration), images_needed(plan.alpha)
-    if calibrating < needed:
-        raise InputError(
-            f"alpha: got {plan.alpha}, needs {needed} calibration images, {subject.data.name} has {calibrating}"
-        )
     check_writable(Path(out))
-    bench = _Bench(subject, plan.detectors, plan.alpha, plan.n, Path(out), progress)
+    bench = Bench(subject, plan.detectors, plan.alpha, max(planned.n for planned in plan.attacks), Path(out), progress)
     return [result for planned in plan.attacks for result in bench.cells(planned)]
 
 
@@ -103,11 +57,10 @@ def draw_examples(
 
     Of the results, it is the one that tells most of the detector: where it is closest to catching half of what fell.
     """
-    result = max(results, key=_divided)
+    result = max(store.measured(results), key=_divided)
     spec = Spec(**result["spec"])
-    planned = _Planned(spec.attack, spec.engine, spec.norm, spec.eps, spec.steps or 1, spec.seed)
-    bench = _Bench(subject, [spec.detector], spec.alpha, min(among, spec.n), path.parent, progress=False)
-    attacked, defended = bench.attack(planned, spec.detector), bench.calibrated(spec.detector)
+    bench = Bench(subject, [spec.detector], spec.alpha, min(among, spec.n), path.parent, progress=False)
+    attacked, defended = bench.attack(Planned.again(spec), spec.detector), bench.calibrated(spec.detector)
     right = attacked.distance > 0
     picked = plots.pick_examples(defended, bench.x[right], attacked.x[right], bench.y[right], most)
     if not picked:
@@ -122,15 +75,9 @@ def draw_examples(
 
 
 def _accepted(result: dict[str, Any]) -> float:
-    threshold, images = result["detection"]["threshold"], result["images"]
-    fell = [
-        score <= threshold
-        for y, clean, label, score in zip(
-            images["y"], images["clean_label"], images["label"], images["score"], strict=True
-        )
-        if clean == y != label
-    ]
-    return sum(fell) / len(fell)
+    each = flags(result)
+    fell = each.right & each.wrong
+    return float((fell & each.undetected).sum() / fell.sum())
 
 
 def _divided(result: dict[str, Any]) -> float:
@@ -138,18 +85,20 @@ def _divided(result: dict[str, Any]) -> float:
     return min(undetected, fell - undetected)
 
 
-class _Planned:
-    """An attack that is to be run."""
+class Bench:
+    """The cells of one model; what they share is computed once, and only when a cell needs it.
 
-    def __init__(self, name: str, engine: str | None, norm: str, eps: float, steps: int, seed: int) -> None:
-        self.name, self.engine = name, attacks.engine_of(name, engine)
-        self.steps = steps if attacks.takes(name, "steps", engine) else None
-        counted = {} if self.steps is None else {"steps": self.steps}
-        self.attack = attacks.load(name, engine, eps=eps, norm=norm, seed=seed, **counted)
+    Args:
+        subject: the model and its data.
+        detectors: names of scores.
+        alpha: bound on the false-alarm rate.
+        n: the most test images that an attack gets.
+        root: folder of all results.
+        progress: show each attack's progress on stderr.
 
-
-class _Bench:
-    """The cells of one model; what they share is computed once, and only when a cell needs it."""
+    Raises:
+        InputError: too few calibration images for alpha.
+    """
 
     def __init__(
         self,
@@ -160,6 +109,11 @@ class _Bench:
         root: Path,
         progress: bool,
     ) -> None:
+        calibrating, needed = len(subject.data.calibration), images_needed(alpha)
+        if calibrating < needed:
+            raise InputError(
+                f"alpha: got {alpha}, needs {needed} calibration images, {subject.data.name} has {calibrating}"
+            )
         self.subject, self.alpha, self.root, self.progress = subject, alpha, root, progress
         self.defences = {detector: DefendedClassifier(subject.model, detector) for detector in detectors}
         part = subject.data.test.head(n)
@@ -167,58 +121,66 @@ class _Bench:
         self.x, self.y = part.x.to(self.device), part.y.to(self.device)
         self._clean: dict[str, Verdict] = {}
 
-    def cells(self, planned: _Planned) -> list[dict[str, Any]]:
-        """One result a detector; an attack that does not know the detector is run once for all of them."""
+    def cells(self, planned: Planned, detectors: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """One result a detector (all by default); an attack that does not know the detector is run once for all."""
         attacked: _Attacked | None = None
         results = []
-        for detector in self.defences:
-            spec = self._spec(planned, detector)
-            # An attack of the user's own may have changed since: it is run anew.
-            result = store.find(self.root, spec) if planned.engine is not None else None
+        for detector in self.defences if detectors is None else detectors:
+            spec = self.spec(planned, detector)
+            result = self.done(planned, detector)
             if result is None:
-                if attacked is None or planned.attack.knows_detector:
-                    attacked = self.attack(planned, detector)
-                result = {"spec": spec.as_dict(), **self._result(attacked, detector)}
+                try:
+                    if attacked is None or attacked.knows_detector:
+                        attacked = self.attack(planned, detector)
+                    result = {"spec": spec.as_dict(), **self._result(attacked, detector)}
+                except (RuntimeError, ValueError) as error:  # of the attack, or bad input to it: the others go on
+                    result = store.failure(spec, error, provenance.environment(self.device))
+                    if self.progress:
+                        print(f"failed: {self.root / spec.path}: {result['error']}", file=sys.stderr)
+                else:
+                    self._keep_undetected(spec, attacked, result)
                 store.write(self.root, spec, result)
             elif self.progress:
                 print(f"done before: {self.root / spec.path}", file=sys.stderr)
             results.append(result)
         return results
 
-    def _spec(self, planned: _Planned, detector: str) -> Spec:
-        return Spec(
+    def done(self, planned: Planned, detector: str) -> dict[str, Any] | None:
+        """The stored result of a cell, or None where it is to be run."""
+        # An attack of the user's own may have changed since: it is run anew.
+        return store.find(self.root, self.spec(planned, detector)) if planned.engine_name() is not None else None
+
+    def spec(self, planned: Planned, detector: str) -> Spec:
+        """The cell of this model."""
+        return planned.spec(
+            detector=detector,
+            alpha=self.alpha,
+            n=min(planned.n, len(self.y)),
             data=self.subject.data.name,
             model=self.subject.name,
             weights=self.subject.weights,
-            detector=detector,
-            attack=planned.name,
-            engine=planned.engine,
-            norm=planned.attack.threat.norm,
-            eps=planned.attack.threat.eps,
-            steps=planned.steps,
-            seed=planned.attack.seed,
-            n=len(self.y),
-            alpha=self.alpha,
         )
 
     def calibrated(self, detector: str) -> DefendedClassifier:
+        """The model defended by a detector."""
         defended = self.defences[detector]
         if defended.calibration is None:
             defended.calibrate(self.subject.data.calibration.x, self.alpha)
             self._clean[detector] = defended.inspect(self.x)
         return defended
 
-    def attack(self, planned: _Planned, detector: str) -> _Attacked:
+    def attack(self, planned: Planned, detector: str) -> _Attacked:
         """Attack the images that are classified correctly when clean; the others stay as they are."""
-        attack = planned.attack
+        attack = planned.load()
         victim: nn.Module = self.subject.model
         goal: attacks.Goal = attacks.Misclassified()
         if attack.knows_detector:
             victim = self.calibrated(detector)
             goal = goal & attacks.Undetected(victim.threshold)
-        right = (self._labels() == self.y).nonzero()[:, 0]
-        x, y = self.x[right], self.y[right]
-        moved, distance = self.x.clone(), torch.zeros(len(self.x), device=self.device)
+        images, truth = self.x[: planned.n], self.y[: planned.n]
+        right = (self._labels[: planned.n] == truth).nonzero()[:, 0]
+        x, y = images[right], truth[right]
+        moved, distance = images.clone(), torch.zeros(len(images), device=self.device)
         fired: list[attacks.Check] = []
         started = time.monotonic()
         if len(right):
@@ -230,6 +192,7 @@ class _Bench:
         seconds = time.monotonic() - started
         return _Attacked(moved, distance, attack.knows_detector, [asdict(sign) for sign in fired], seconds)
 
+    @cached_property
     def _labels(self) -> Tensor:
         """The model's labels of the clean images."""
         model = self.subject.model
@@ -237,14 +200,14 @@ class _Bench:
             return batched(lambda part: (model(part).argmax(1),), self.x)[0]
 
     def _result(self, attacked: _Attacked, detector: str) -> dict[str, Any]:
-        started = time.monotonic()
+        started, n = time.monotonic(), len(attacked.x)
         defended = self.calibrated(detector)
         clean, verdict = self._clean[detector], defended.inspect(attacked.x)
         seconds = attacked.seconds + time.monotonic() - started
         images = {
-            "y": self.y.tolist(),
-            "clean_label": clean.label.tolist(),
-            "clean_score": _digits(clean.score),
+            "y": self.y[:n].tolist(),
+            "clean_label": clean.label[:n].tolist(),
+            "clean_score": _digits(clean.score[:n]),
             "label": verdict.label.tolist(),
             "score": _digits(verdict.score),
             "distance": _digits(attacked.distance),
@@ -255,9 +218,15 @@ class _Bench:
             "checks": attacked.checks,
             "environment": provenance.environment(self.device),
             "seconds": seconds,
-            "images_per_second": len(self.y) / seconds,
+            "images_per_second": n / seconds,
             "images": images,
         }
+
+    def _keep_undetected(self, spec: Spec, attacked: _Attacked, result: dict[str, Any]) -> None:
+        """Store the first images that beat both classifier and detector, for a report's pictures."""
+        fell = flags(result)
+        index = torch.from_numpy(fell.right & fell.undetected).nonzero()[:KEPT, 0]
+        store.write_undetected(self.root, spec, index, attacked.x[index.to(self.device)].cpu())
 
 
 @dataclass(frozen=True)
@@ -270,5 +239,5 @@ class _Attacked:
 
 
 def _digits(values: Tensor) -> list[float]:
-    """float32 values with as many digits as tell them apart."""
-    return [float(f"{value:.9g}") for value in values.tolist()]
+    """float32 values with as many digits as tell them apart; one that is not a number is as suspicious as can be."""
+    return [float(f"{value:.9g}") for value in values.nan_to_num(nan=torch.finfo(values.dtype).max).tolist()]
