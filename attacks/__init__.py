@@ -6,13 +6,14 @@ outcome = attacks.load("pgd", eps=0.3, steps=40)(model, x, y)
 
 from .base import Attack, IterativeAttack, Outcome
 from .catalogue import CATALOGUE, engine_of, load, takes
-from .checks import Check, check
+from .checks import CHECKS, Check, check
 from .errors import InputError, NonFiniteLoss
 from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
 from .threat import L2, Linf, Threat, threat
 
 __all__ = [
     "CATALOGUE",
+    "CHECKS",
     "L2",
     "Attack",
     "Check",

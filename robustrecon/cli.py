@@ -230,13 +230,16 @@ def list_models(as_json: Json = False) -> None:
 
 @app.command(name="attacks")
 def list_attacks() -> None:
-    """List the attacks with their engines and where they were published."""
-    from attacks import CATALOGUE
+    """List the attacks with their engines and where they were published, and the checks that every one undergoes."""
+    from attacks import CATALOGUE, CHECKS
 
     for name, entry in CATALOGUE.items():
         print(f"{name}: {entry.description}")
         print(f"    engines: {', '.join(entry.engines)}")
         print(f"    {entry.citation}")
+    print("\nchecks of attack failure:")
+    for name, explanation in CHECKS.items():
+        print(f"    {name}: {explanation}")
 
 
 def _first_process() -> bool:

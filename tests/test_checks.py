@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -55,83 +59,159 @@ class Detached(Sound):
         return x.detach().flatten(1).sum(1)
 
 
-class Nudge(attacks.Attack):
-    """Goes the wrong way."""
+class SingularScore(Sound):
+    """A detector whose score has an infinite gradient."""
 
-    name = "nudge"
+    def score(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - x.detach()).flatten(1).sum(1).sqrt()
+
+
+class Step(attacks.Attack):
+    """One small step, up the loss or down it."""
+
+    name = "step"
+    size = 1e-3
 
     def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
         moved = x.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(goal.assess(victim, moved, y)[1].sum(), moved)
-        return x - 1e-3 * gradient.sign()
+        return x + self.size * gradient.sign()
 
 
-def fired(model: nn.Module, attack: attacks.Attack, goal: attacks.Goal | None = None) -> set[str]:
+class WrongWay(Step):
+    size = -1e-3
+
+
+class Idle(attacks.Attack):
+    name = "idle"
+
+    def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
+        return x
+
+
+def signs(model: nn.Module, attack: attacks.Attack, goal: attacks.Goal | None = None) -> dict[str, str]:
     with torch.no_grad():
         y = model(X).argmax(1)
-    return {sign.name for sign in attacks.check(model, X, y, attack(model, X, y, goal), goal)}
+    found = attacks.check(model, X, y, attack(model, X, y, goal), goal, attack)
+    return {sign.name: sign.message for sign in found}
+
+
+def signs_of(model: nn.Module, outcome: attacks.Outcome, goal: attacks.Goal | None = None) -> dict[str, str]:
+    return {sign.name: sign.message for sign in attacks.check(model, X, Sound()(X).argmax(1), outcome, goal)}
+
+
+def nothing_moved() -> attacks.Outcome:
+    return attacks.Outcome(X, Sound()(X).argmax(1), torch.zeros(40).bool(), torch.zeros(40))
+
+
+def forgotten() -> attacks.Outcome:
+    """Successes that the bookkeeping missed."""
+    outcome = attacks.load("pgd", "own", eps=0.9)(Sound(), X, Sound()(X).argmax(1))
+    assert outcome.success.any()
+    return replace(outcome, success=torch.zeros(40).bool())
 
 
 PGD = attacks.load("pgd", "own", eps=0.05, steps=5)
+FROM_X = attacks.load("pgd", "own", eps=0.2, steps=5, random_start=False)
+ACCEPTED = attacks.Misclassified() & attacks.Undetected(8.0)
+
+TRIPS: dict[str, Callable[[], dict[str, str]]] = {
+    "random-outputs": lambda: signs(Noisy(), PGD),
+    "probabilities": lambda: signs(Probabilities(), PGD),
+    "loss-gradient-not-finite": lambda: signs_of(Singular(), nothing_moved()),
+    "loss-gradient-zero": lambda: signs(Stepped(), PGD),
+    "score-gradient-not-finite": lambda: signs_of(SingularScore(), nothing_moved(), ACCEPTED),
+    "score-gradient-zero": lambda: signs_of(Detached(), nothing_moved(), ACCEPTED),
+    "loss-not-risen": lambda: signs(Sound(), WrongWay(eps=0.1)),
+    "success-miscounted": lambda: signs_of(Sound(), forgotten()),
+    "accuracy-not-zero": lambda: signs(Stepped(), FROM_X),
+    "black-box-beats-white-box": lambda: signs(Stepped(), FROM_X),
+    "stopped-early": lambda: signs(Sound(), Step(eps=0.2)),
+}
 
 
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        (Stepped(), "loss-gradient-zero"),
-        (Probabilities(), "probabilities"),
-        (Noisy(), "random-outputs"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_fires(model: nn.Module, name: str) -> None:
-    assert name in fired(model, PGD)
+def test_every_check_is_tripped_here() -> None:
+    assert set(TRIPS) == set(attacks.CHECKS)
 
 
-def test_fires_on_a_gradient_that_is_not_finite() -> None:
-    outcome = attacks.Outcome(X, Sound()(X).argmax(1), torch.zeros(40).bool(), torch.zeros(40))
-    signs = attacks.check(Singular(), X, Sound()(X).argmax(1), outcome)
-    assert "loss-gradient-not-finite" in {sign.name for sign in signs}
+@pytest.mark.parametrize("name", attacks.CHECKS)
+def test_fires(name: str) -> None:
+    assert name in TRIPS[name]()
 
 
-def test_fires_on_a_detached_score() -> None:
-    goal = attacks.Misclassified() & attacks.Undetected(8.0)
-    assert "score-gradient-zero" in fired(Detached(), attacks.load("selective", eps=0.05, steps=5), goal)
+def test_a_check_that_is_not_listed_cannot_be_made() -> None:
+    with pytest.raises(KeyError, match="not listed"):
+        attacks.Check("bad-luck", "")
+    assert all(explanation and "\n" not in explanation for explanation in attacks.CHECKS.values())
 
 
-def test_fires_on_a_loss_that_did_not_rise() -> None:
-    assert "loss-not-risen" in fired(Sound(), Nudge(eps=0.1))
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_an_attack_that_does_nothing(norm: str) -> None:
+    found = signs(Sound(), Idle(eps=0.3 if norm == "linf" else 1.0, norm=norm))
+    assert {"loss-not-risen", "accuracy-not-zero", "stopped-early", "black-box-beats-white-box"} <= set(found)
 
 
-def test_fires_on_an_attack_that_does_nothing() -> None:
-    class Idle(attacks.Attack):
-        name = "idle"
+def test_a_weak_attack_says_how_many_a_random_search_broke() -> None:
+    """The count is checked against the attack's own images: those few that stand and a search can break."""
+    message = signs(Stepped(), FROM_X)["black-box-beats-white-box"]
+    broken, among = map(int, re.findall(r"(\d+) of (\d+)", message)[0])
+    assert 1 <= broken <= among <= 8
 
+
+def test_without_the_attack_nothing_is_attacked_again() -> None:
+    names = set(signs_of(Sound(), nothing_moved()))
+    assert names == {"loss-not-risen"}
+
+
+def test_a_budget_of_nothing_is_no_failure_to_reach_zero() -> None:
+    assert "accuracy-not-zero" not in signs(Sound(), attacks.load("pgd", "own", eps=0.0, steps=5))
+
+
+def test_the_attack_keeps_its_budget() -> None:
+    before = repr(FROM_X)
+    signs(Stepped(), FROM_X)
+    assert repr(FROM_X) == before
+
+
+def test_an_attack_that_breaks_off_with_the_whole_space() -> None:
+    class BreaksOff(Idle):
         def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
+            if self.threat.eps == 1:
+                raise attacks.NonFiniteLoss("the loss is not finite")
             return x
 
-    assert "loss-not-risen" in fired(Sound(), Idle(eps=0.1))
+    assert "broke off: the loss is not finite" in signs(Sound(), BreaksOff(eps=0.1))["loss-gradient-not-finite"]
 
 
-def test_fires_on_successes_that_the_bookkeeping_missed() -> None:
-    model = Sound()
-    y = model(X).argmax(1)
-    outcome = attacks.load("pgd", "own", eps=0.9)(model, X, y)
-    assert outcome.success.any()
-    forgot = attacks.Outcome(outcome.x, outcome.label, torch.zeros(40).bool(), outcome.distance)
-    assert "success-miscounted" in {sign.name for sign in attacks.check(model, X, y, forgot)}
+def test_the_caller_keeps_its_random_numbers_and_finds_the_same_again() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first = signs(Stepped(), FROM_X)
+    assert torch.equal(torch.rand(1), expected)
+    assert signs(Stepped(), FROM_X) == first
 
 
-def test_is_silent_on_a_sound_model_and_a_sound_attack(defended: DefendedClassifier, digits: Dataset) -> None:
-    assert fired(Sound(), PGD) == set()
-    part = digits.test.head(60)
-    outcome = attacks.load("pgd", eps=0.1)(defended, part.x, part.y)
-    assert attacks.check(defended, part.x, part.y, outcome) == []
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_is_silent_on_a_sound_model_and_a_sound_attack(norm: str) -> None:
+    eps = 0.05 if norm == "linf" else 0.2
+    assert signs(Sound(), attacks.load("pgd", "own", norm=norm, eps=eps, steps=20)) == {}
+
+
+@pytest.mark.parametrize(("name", "eps"), [("pgd", 0.1), ("pgd", 0.3), ("selective", 0.3)])
+def test_is_silent_on_a_trained_model(name: str, eps: float, defended: DefendedClassifier, digits: Dataset) -> None:
+    part = digits.test.head(40)
+    attack = attacks.load(name, "own", eps=eps, steps=20)
+    goal: attacks.Goal = attacks.Misclassified()
+    if attack.knows_detector:
+        goal = goal & attacks.Undetected(defended.threshold)
+    outcome = attack(defended, part.x, part.y, goal)
+    assert attacks.check(defended, part.x, part.y, outcome, goal, attack) == []
 
 
 def test_leaves_the_model_as_it_was() -> None:
     model = Sound().train()
-    fired(model, PGD)
+    signs(model, PGD)
     assert model.training
     assert model.w.requires_grad
     assert model.w.grad is None

@@ -114,7 +114,7 @@ def test_version_and_no_command() -> None:
 def test_attacks_lists_them_with_citation() -> None:
     listed = cli("attacks")
     assert listed.returncode == 0
-    for word in ("fgsm", "pgd", "selective", "Madry", "Goodfellow", "torchattacks, art, own"):
+    for word in ("fgsm", "pgd", "selective", "Madry", "Goodfellow", "torchattacks, art, own", "stopped-early: a few"):
         assert word in listed.stdout
 
 

@@ -188,7 +188,7 @@ class Bench:
             with Progress(title, len(y), "images", self.progress) as bar:
                 outcome = attack(victim, x, y, goal, advance=bar.advance)
             moved[right], distance[right] = outcome.x, outcome.distance
-            fired = attacks.check(victim, x, y, outcome, goal)
+            fired = attacks.check(victim, x, y, outcome, goal, attack)
         seconds = time.monotonic() - started
         return _Attacked(moved, distance, attack.knows_detector, [asdict(sign) for sign in fired], seconds)
 
