@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,16 +16,22 @@ from robustrecon.data import Dataset
 from robustrecon.detectors import SCORES
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (2, 9, 14)]
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in models.MODELS),
+    ("style-memory", {"style_encoder": "separate"}),
+]
 ENGINES = [(name, engine) for name, entry in attacks.CATALOGUE.items() for engine in entry.engines]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize(
+    ("name", "options"), VARIANTS, ids=["-".join((name, *options.values())) for name, options in VARIANTS]
+)
 class TestModel:
     @pytest.fixture
-    def net(self, name: str, shape: tuple[int, int, int]) -> models.EnergyModel:
+    def net(self, name: str, options: dict[str, Any], shape: tuple[int, int, int]) -> models.EnergyModel:
         torch.manual_seed(0)
-        return models.MODELS[name](n_classes=4, image_shape=shape).eval()
+        return models.MODELS[name](n_classes=4, image_shape=shape, **options).eval()
 
     @pytest.fixture
     def x(self, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -40,6 +48,17 @@ class TestModel:
         for label in range(4):
             (gradient,) = torch.autograd.grad(net.class_energies(x)[:, label].sum(), x)
             assert (gradient.flatten(1).norm(dim=1) > 0).all()
+
+    def test_logits_and_energies_of_some_labels(self, net: models.EnergyModel, x: torch.Tensor) -> None:
+        """Whether a model shares the work or leaves it to the base class."""
+        labels = torch.tensor([[2, 0], [1, 1], [3, 2], [0, 3], [2, 1]])
+        for found in (net.logits_and_energies, partial(models.EnergyModel.logits_and_energies, net)):
+            logits, energies = found(x)
+            torch.testing.assert_close(logits, net(x))
+            torch.testing.assert_close(energies, net.class_energies(x))
+            same, some = found(x, labels)
+            torch.testing.assert_close(same, logits)
+            torch.testing.assert_close(some, energies.gather(1, labels), rtol=1e-4, atol=1e-4)
 
     def test_is_deterministic_and_the_same_image_by_image(self, net: models.EnergyModel, x: torch.Tensor) -> None:
         together = net.class_energies(x)

@@ -53,6 +53,20 @@ def test_noise_is_rejected_and_digits_are_not(model: StyleMemoryNet, digits: Dat
     assert defended.inspect(digits.test.x).rejected.double().mean() < 0.1
 
 
+def test_logits_and_score_are_those_of_the_two_calls_for_any_model(model: StyleMemoryNet, digits: Dataset) -> None:
+    """Also of one's own, which cannot share the work: there the labels to compare save nothing and change nothing."""
+    own = OwnModel().eval()
+    for network, x in ((model, digits.test.x[:6]), (own, torch.rand(6, 3, 2, 2))):
+        defended = DefendedClassifier(network)
+        energies = network.class_energies(x)
+        order = energies.argsort(dim=1)
+        logits, score = defended.logits_and_score(x, predicted=order[:, 1])
+        torch.testing.assert_close(logits, network(x))
+        torch.testing.assert_close(score, (energies.gather(1, order[:, 1:2]) - energies.gather(1, order[:, :1]))[:, 0])
+        _, compared = defended.logits_and_score(x, predicted=order[:, 1], labels=order[:, :2])
+        torch.testing.assert_close(compared, score, rtol=1e-4, atol=1e-4)
+
+
 def test_numpy_arrays_are_accepted(defended: DefendedClassifier, digits: Dataset) -> None:
     x = digits.test.x[:9]
     for array in (x.numpy(), x.numpy().astype(np.float64)):

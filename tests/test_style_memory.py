@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import conv_transpose2d, one_hot, relu
 
 from robustrecon import InputError, StyleMemoryNet
+from robustrecon.models.style_memory import CPU_DECODES
 
 
 def test_architecture_is_the_papers() -> None:
@@ -30,6 +31,30 @@ def test_architecture_is_the_papers() -> None:
     }
 
 
+def test_a_separate_style_does_not_hear_the_classifier() -> None:
+    net = StyleMemoryNet(style_encoder="separate")
+    x = torch.rand(2, 1, 28, 28)
+    before, style = net.encode(x)
+    with torch.no_grad():
+        net.conv1.weight.add_(1)
+    after, same = net.encode(x)
+    assert style.shape == (2, 16)
+    assert torch.equal(style, same)
+    assert not torch.equal(before, after)
+
+
+def test_energies_of_more_images_than_fit_at_a_time() -> None:
+    """Labels stay with their images across the cuts."""
+    net = StyleMemoryNet(3, 2, (1, 8, 8)).eval()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2 * CPU_DECODES + 7, 1, 8, 8, generator=generator)
+    labels = torch.randint(3, (len(x), 2), generator=generator)
+    with torch.no_grad():
+        logits, energies = net.logits_and_energies(x, labels)
+        torch.testing.assert_close(energies, net.class_energies(x).gather(1, labels), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits, net(x))
+
+
 def plain_decode(net: StyleMemoryNet, label: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
     """The decoder layer by layer, as the paper has it."""
     h = relu(net.unhead(torch.cat([label, style], 1)))
@@ -46,12 +71,13 @@ def plain_decode(net: StyleMemoryNet, label: torch.Tensor, style: torch.Tensor) 
     width=st.integers(4, 33),
     classes=st.integers(2, 6),
     style_dim=st.integers(1, 20),
+    style_encoder=st.sampled_from(["shared", "separate"]),
 )
 def test_decoder_and_energies_on_any_shape(
-    channels: int, height: int, width: int, classes: int, style_dim: int
+    channels: int, height: int, width: int, classes: int, style_dim: int, style_encoder: str
 ) -> None:
     torch.manual_seed(0)
-    net = StyleMemoryNet(classes, style_dim, (channels, height, width)).eval()
+    net = StyleMemoryNet(classes, style_dim, (channels, height, width), style_encoder=style_encoder).eval()
     x = torch.rand(3, channels, height, width)
     with torch.no_grad():
         _, style = net.encode(x)
@@ -100,6 +126,7 @@ def test_linear_output_is_not_squashed() -> None:
         ({"image_shape": (1, 3, 28)}, "image_shape: .* must be at least 4"),
         ({"image_shape": (28, 28)}, r"image_shape: got \(28, 28\)"),
         ({"output": "tanh"}, "output: got 'tanh', must be"),
+        ({"style_encoder": "none"}, "style_encoder: got 'none', must be 'shared' or 'separate'"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, object], message: str) -> None:

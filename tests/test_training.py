@@ -17,7 +17,7 @@ import torch
 
 from robustrecon import InputError, StyleMemoryNet, checkpoint, load, load_data, train
 from robustrecon.data import Dataset
-from robustrecon.training import RECIPES, Recipe
+from robustrecon.training import RECIPES, Recipe, loop
 from robustrecon.training.paper import PaperObjective
 
 QUICK = replace(RECIPES["fast"], name="quick", epochs=3, least_steps=0)
@@ -74,10 +74,39 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path) -> None:
 
     subprocess.run(command(*settings, "--out", broken, "--resume"), check=True, capture_output=True)
     subprocess.run(command(*settings, "--out", whole), check=True, capture_output=True)
-    resumed, unbroken = checkpoint.load(broken), checkpoint.load(whole)
+    assert_same_run(broken, whole)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "contrastive", "robust"])
+def test_a_stopped_run_of_any_objective_goes_on_to_the_same_result(
+    digits: Dataset, tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at the end of its second epoch, before that is written; the first is kept, the rest is done again."""
+    few = replace(digits, train=digits.train.head(96), test=digits.test.head(20))
+    tiny = replace(RECIPES[recipe], epochs=3, batch_size=32, least_steps=0, style_encoder="separate")
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    train(few, whole, tiny, progress=False)
+    measure = loop.accuracy
+    with monkeypatch.context() as patch:
+        calls = iter([measure])
+        patch.setattr(loop, "accuracy", lambda *arguments: next(calls, _stop)(*arguments))
+        with pytest.raises(KeyboardInterrupt):
+            train(few, broken, tiny, progress=False)
+    assert checkpoint.load(broken).card["epoch"] == 1
+    train(few, broken, tiny, resume=True, progress=False)
+    assert_same_run(broken, whole)
+
+
+def _stop(*arguments: object) -> float:
+    raise KeyboardInterrupt
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The same weights, bit by bit, and the same figures of every epoch."""
+    resumed, unbroken = checkpoint.load(one), checkpoint.load(other)
     for name, tensor in unbroken.tensors.items():
         assert torch.equal(resumed.tensors[name], tensor), name
-    for key in ("loss", "accuracy", "test_accuracy"):
+    for key in unbroken.card["history"][0].keys() - {"seconds", "images_per_second"}:
         assert [row[key] for row in resumed.card["history"]] == [row[key] for row in unbroken.card["history"]]
 
 
@@ -155,11 +184,32 @@ def test_one_cycle_rises_and_falls() -> None:
         ("alpha", float("nan")),
         ("schedule", "cosine"),
         ("decoder_input", "labels"),
+        ("objective", "adversarial"),
+        ("contrast", -0.1),
+        ("wrong_labels", 0),
+        ("eps", 1.5),
+        ("eps", float("nan")),
+        ("ramp", -0.1),
+        ("attack_steps", 0),
+        ("clean_share", 1.0),
+        ("style_dim", 0),
+        ("style_encoder", "seperate"),
     ],
 )
 def test_bad_recipe(argument: str, value: object) -> None:
-    with pytest.raises(InputError, match=f"{argument}: got"):
-        replace(RECIPES["fast"], **{argument: value})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"{argument}: got {value!r}, must"):
+        replace(RECIPES["robust"], **{argument: value})  # type: ignore[arg-type]
+
+
+def test_the_papers_objective_has_no_adversary() -> None:
+    with pytest.raises(InputError, match="eps: got 0.3, must be 0 for the objective 'paper'"):
+        replace(RECIPES["paper"], eps=0.3)
+
+
+def test_recipe_shapes_the_network(digits: Dataset, tmp_path: Path) -> None:
+    shaped = replace(QUICK, epochs=1, style_dim=5, style_encoder="separate")
+    model = train(digits, tmp_path, shaped, progress=False)
+    assert (model.config["style_dim"], model.config["style_encoder"]) == (5, "separate")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +222,7 @@ def test_bad_recipe(argument: str, value: object) -> None:
         ({"devices": 0}, "devices, nodes: got 0, 1, must be at least 1 each"),
         ({"seed": -1}, "seed: got -1"),
         ({"seed": 2**63}, "seed: got 9223372036854775808"),
+        ({"recipe": replace(RECIPES["contrastive"], wrong_labels=10)}, "wrong_labels: got 10, must be below .*, 10"),
         ({"model": StyleMemoryNet(4)}, "model: takes 4 classes of .* must take 10 of .* for digits"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from ..models import StyleMemoryNet
+from ..types import InputError
 from .adversary import ascend
 from .recipes import Recipe
 
@@ -18,12 +19,19 @@ class ContrastiveObjective(nn.Module):
     the network gets, as a detector will. The drawing under the true label is compared with the clean image. With
     `recipe.eps` above 0 the input of all but a `clean_share` of a batch is adversarial: A. Madry et al., "Towards
     Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
+
+    Raises:
+        InputError: a recipe that asks for more wrong labels than the model has.
     """
 
     figures = ("loss", "cross_entropy", "contrast", "reconstruction", "accuracy")
 
     def __init__(self, model: StyleMemoryNet, recipe: Recipe) -> None:
         super().__init__()
+        if recipe.wrong_labels >= model.n_classes:
+            raise InputError(
+                f"wrong_labels: got {recipe.wrong_labels}, must be below the number of classes, {model.n_classes}"
+            )
         self.model = model
         self.recipe = recipe
 

@@ -4,6 +4,12 @@ paper   robustrecon train --recipe paper: the paper's optimiser and length. MNIS
         there; about an hour and a half on 2 cores for MNIST.
 fast    robustrecon train (the default): the same objective with a one-cycle learning rate. MNIST >= 98.48 % in 5
         epochs, about 2 minutes on 2 cores; the embedded digits >= 97 % in half a minute.
+contrastive
+        robustrecon train --recipe contrastive: the true label must also explain an input better than wrong ones do.
+        The accuracy of `fast` in 1.6 times its time; on the embedded digits the label that explains an image best is
+        the right one for 98 %, after `fast` for 91 %.
+robust  robustrecon train --data mnist --recipe robust --precision bf16-mixed: the same on adversarial images. About 50
+        minutes on one core for MNIST; the figures are in results/robust.
 """
 
 from __future__ import annotations
@@ -12,6 +18,13 @@ import math
 from dataclasses import dataclass
 
 from ..types import InputError, unknown_name
+
+_CHOICES = {
+    "schedule": ("constant", "one-cycle"),
+    "objective": ("paper", "contrastive"),
+    "decoder_input": ("softmax", "one-hot"),
+    "style_encoder": ("shared", "separate"),
+}
 
 
 @dataclass(frozen=True)
@@ -64,18 +77,26 @@ class Recipe:
     style_encoder: str = "shared"
 
     def __post_init__(self) -> None:
-        for argument in ("epochs", "batch_size"):
+        for argument in ("epochs", "batch_size", "wrong_labels", "attack_steps", "style_dim"):
             if getattr(self, argument) < 1:
                 raise InputError(f"{argument}: got {getattr(self, argument)}, must be at least 1")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate: got {self.learning_rate}, must be above 0")
-        for argument in ("noise", "alpha"):
+        for argument in ("noise", "alpha", "contrast"):
             if not getattr(self, argument) >= 0:
                 raise InputError(f"{argument}: got {getattr(self, argument)}, must not be negative")
-        if self.schedule not in ("constant", "one-cycle"):
-            raise InputError(f"schedule: got {self.schedule!r}, must be 'constant' or 'one-cycle'")
-        if self.decoder_input not in ("softmax", "one-hot"):
-            raise InputError(f"decoder_input: got {self.decoder_input!r}, must be 'softmax' or 'one-hot'")
+        for argument in ("eps", "ramp"):
+            if not 0 <= getattr(self, argument) <= 1:
+                raise InputError(f"{argument}: got {getattr(self, argument)}, must be in [0, 1]")
+        if not 0 <= self.clean_share < 1:
+            raise InputError(f"clean_share: got {self.clean_share}, must be in [0, 1)")
+        for argument, (one, other) in _CHOICES.items():
+            if getattr(self, argument) not in (one, other):
+                raise InputError(f"{argument}: got {getattr(self, argument)!r}, must be {one!r} or {other!r}")
+        if self.eps and self.objective != "contrastive":
+            raise InputError(
+                f"eps: got {self.eps}, must be 0 for the objective {self.objective!r}, which has no adversary"
+            )
 
     def epochs_for(self, steps_per_epoch: int) -> int:
         """Epochs on a data set of this size."""
