@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
-from .goals import Goal, Misclassified, Undetected
+from .goals import Goal, Misclassified, Undetected, require_gradient
 from .threat import NORMS, Threat, threat
 
 
@@ -57,6 +57,7 @@ class Attack(ABC):
     name: ClassVar[str]
     knows_detector: ClassVar[bool] = False  # whether `run` asks the victim for its detector's score
     norms: ClassVar[tuple[str, ...]] = tuple(NORMS)
+    needs_gradient: ClassVar[bool] = True  # whether `run` follows the gradient of a score that the goal asks about
     pursues: ClassVar[tuple[type[Goal], ...]] = (Goal,)  # the goals that `run` can work towards
 
     def __init__(
@@ -111,7 +112,8 @@ class Attack(ABC):
             advance: called with the number of images done after each batch.
 
         Raises:
-            InputError: bad images or labels, or a goal that this attack cannot pursue.
+            InputError: bad images or labels, a goal that this attack cannot pursue, or a detector whose score has
+                no gradient for one that follows it.
         """
         x, y = _checked(x, y)
         if goal is None:
@@ -128,6 +130,8 @@ class Attack(ABC):
                 n_classes = victim(x[:1]).shape[1]
             if y.min() < 0 or y.max() >= n_classes:
                 raise InputError(f"y: labels span [{y.min()}, {y.max()}], must be in [0, {n_classes - 1}]")
+            if self.needs_gradient:
+                require_gradient(victim, x[:1], goal, self.name)
             for images, labels in zip(x.split(self.batch_size), y.split(self.batch_size), strict=True):
                 batches.append(self._attack(victim, images, labels, goal))
                 if advance is not None:
@@ -137,6 +141,7 @@ class Attack(ABC):
     def _attack(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         best = x.clone()
         success = goal.met(victim, x, y)
+        highest = torch.full((len(x),), -math.inf, device=x.device)
         for _ in range(self.restarts if self.threat.eps > 0 else 0):
             standing = (~success).nonzero().squeeze(1)
             if not len(standing):
@@ -147,8 +152,12 @@ class Attack(ABC):
             if moved.shape != clean.shape or not torch.isfinite(moved).all():
                 raise RuntimeError(f"{self!r} returned images that are not finite or not of x's shape")
             moved = self.threat.project(moved.to(clean), clean)
-            best[standing] = moved
-            success[standing] = goal.met(victim, moved, labels)
+            with torch.no_grad():
+                met, loss = goal.assess(victim, moved, labels)
+            better = met | (loss > highest[standing])
+            at = standing[better]
+            best[at], highest[at] = moved[better], loss[better]
+            success[standing] = met
         with torch.no_grad():
             return best, victim(best).argmax(1), success, self.threat.distance(best - x)
 

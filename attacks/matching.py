@@ -16,9 +16,9 @@ class Matching(DetectorAware):
 
     The victim's `representations(x, labels)` are matched: of a style-memory network its logits, its style and the
     drawing under the guide's label; of others logits and class energies, or logits alone. Guides are the nearest
-    images in the batch that the victim reads rightly as another class. F. Tramèr, N. Carlini, W. Brendel, A. Madry,
-    "On Adaptive Attacks to Adversarial Example Defenses", NeurIPS 2020, where matching succeeds though ascent on the
-    composite likelihood stalls.
+    images in the batch that the victim reads rightly as another class and accepts. F. Tramèr, N. Carlini, W. Brendel,
+    A. Madry, "On Adaptive Attacks to Adversarial Example Defenses", NeurIPS 2020, where matching succeeds though
+    ascent on the composite likelihood stalls.
 
     Args:
         guides: guides tried an image, each of another class while there are any.
@@ -90,9 +90,10 @@ def _representations(victim: nn.Module, x: Tensor, labels: Tensor) -> tuple[Tens
 @torch.no_grad()
 def _nearest_guides(victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit, most: int) -> Tensor:
     """(B, most) rows of x: the nearest image of each of the nearest other classes; -1 where there is none."""
-    logits = victim(x)
+    logits, score = judged(victim, x)
+    fit = (logits.argmax(1) == y) & (score <= pursuit.threshold)
     distance = torch.cdist(x.flatten(1), x.flatten(1))
-    distance = distance.masked_fill((logits.argmax(1) != y)[None], torch.inf)
+    distance = distance.masked_fill(~fit[None], torch.inf)
     of_class = torch.full((len(x), logits.shape[1]), torch.inf, device=x.device)
     of_class = of_class.scatter_reduce(1, y.expand(len(x), -1), distance, "amin")
     of_class = of_class.scatter(1, y[:, None], torch.inf)

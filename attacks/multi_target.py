@@ -13,20 +13,20 @@ from .goals import judged
 
 RIVALS = 4  # labels compared at a step, the target among them
 LOOK_AROUND = 10  # steps between looks at all labels
+FACTOR = 1.05  # by which the weight of the part that alone is unmet grows a step
 
 
 class MultiTarget(DetectorAware):
     """For each wrong label, the likeliest first: descend what its logit lacks and what its score has too much.
 
     The loss of a target is the sum of two hinges, in units of the clean images' margins, so that each pulls only while
-    it is not met. The detector judges under the target from the first step on, and only the labels that explain the
-    image best are compared; what seems to be accepted is confirmed against all. F. Tramèr, N. Carlini, W. Brendel,
-    A. Madry, "On Adaptive Attacks to Adversarial Example Defenses", NeurIPS 2020, takes every target in turn and
-    attacks what decides, both parts at once.
+    it is not met, and harder the longer it alone is not. The detector judges under the target from the first step
+    on, and only the labels that explain the image best are compared; what seems accepted is confirmed against all.
+    F. Tramèr, N. Carlini, W. Brendel, A. Madry, "On Adaptive Attacks to Adversarial Example Defenses", NeurIPS 2020,
+    takes every target in turn and attacks what decides, both parts at once.
 
     Args:
         targets: how many wrong labels an image; by default all.
-        weight: of the detector's hinge beside the classifier's.
         Others as for every `DetectorAware` attack.
     """
 
@@ -38,7 +38,6 @@ class MultiTarget(DetectorAware):
         steps: int = 100,
         alpha: float | None = None,
         targets: int | None = None,
-        weight: float = 1.0,
         early_exit: bool = False,
         random_start: bool = True,
         norm: str = "linf",
@@ -48,7 +47,6 @@ class MultiTarget(DetectorAware):
     ) -> None:
         super().__init__(eps, steps, alpha, early_exit, random_start, norm, restarts, seed, batch_size)
         self.targets = None if targets is None else at_least(1, targets, "targets")
-        self.weight = weight
 
     def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
         wanted = self._targets(victim, x, y, pursuit)
@@ -81,6 +79,7 @@ class MultiTarget(DetectorAware):
         self, victim: nn.Module, x: Tensor, y: Tensor, target: Tensor, units: tuple[float, float], pursuit: Pursuit
     ) -> Found:
         labels: Tensor | None = None
+        weight = torch.ones(len(x), device=x.device)
         taken = 0
 
         def look(point: Tensor, rows: Tensor) -> Seen:
@@ -95,11 +94,13 @@ class MultiTarget(DetectorAware):
             moved = point.detach().requires_grad_()
             logits, score = judged(victim, moved, target[rows], compared)
             lead, excess = leads(logits, target[rows]), pursuit.excess(score)
-            value = -relu(SLACK - lead / units[0]) - self.weight * relu(SLACK + excess / units[1])
-            (gradient,) = torch.autograd.grad(value.sum(), moved)
+            unread, suspicious = relu(SLACK - lead / units[0]), relu(SLACK + excess / units[1])
+            (gradient,) = torch.autograd.grad(-(unread + weight[rows] * suspicious).sum(), moved)
+            unread, suspicious = unread.detach(), suspicious.detach()
+            weight[rows] *= FACTOR ** ((suspicious > 0).float() - (unread > 0).float())
             misread = pursuit.misread(logits, y[rows])
             exact = _confirmed(victim, point, misread, score.detach())
-            return Seen(misread, exact, value.detach(), gradient)
+            return Seen(misread, exact, -unread - suspicious, gradient)
 
         return self.climb(look, x, pursuit)
 
