@@ -22,7 +22,6 @@ Data = Annotated[
 ]
 DataDir = Annotated[Path, typer.Option(help="Where the data is, or is downloaded to (torchvision's layout).")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Detector = Annotated[str, typer.Option(help="label_margin or global_error.")]
 Alpha = Annotated[float, typer.Option(help="Bound on the false-alarm rate, in (0, 1).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 
@@ -95,6 +94,10 @@ def train(
 
 @app.command()
 def bench(
+    context: typer.Context,
+    suite: Annotated[
+        Path | None, typer.Option(help="A TOML file of models and attacks, such as benchmarks/smoke.toml.")
+    ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(help="An attack (see `robustrecon attacks`) or module:factory; repeatable. pgd by default."),
@@ -112,7 +115,10 @@ def bench(
     data: Data = None,
     data_dir: DataDir = Path("data"),
     detector: Annotated[
-        list[str] | None, typer.Option(help="A score, label_margin or global_error say; repeatable. All by default.")
+        list[str] | None,
+        typer.Option(
+            help="label_margin, global_error (both by default), cycle, marginal or 'any_of(NAME,NAME)'; repeatable."
+        ),
     ] = None,
     alpha: Alpha = 0.05,
     n: Annotated[int, typer.Option(help="The first N test images.")] = 1000,
@@ -122,11 +128,21 @@ def bench(
         "runs/results"
     ),
     log_x: Annotated[bool, typer.Option("--log-x", help="Draw the ROC curves over a logarithmic axis.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that share a suite's cells; 1 is this one.")] = 1,
+    backend: Annotated[str, typer.Option(help="Of a suite's workers: loky, dask or ray.")] = "loky",
     as_json: Json = False,
 ) -> None:
-    """Attack a defended model and report accuracy, detection ROC and robust risk."""
+    """Attack a defended model and report accuracy, detection ROC and robust risk.
+
+    With --suite: many models and attacks, and the worst case over all attacks. Exit code 1 when a cell failed.
+    """
+    if suite is not None:
+        _bench_suite(context, suite, data_dir, device, out, workers, backend, as_json)
+        return
+    _refuse(context, ("workers", "backend"), "needs --suite")
+
     from .bench import Plan, Spec, draw_examples, report, run, store
-    from .detectors import SCORES
+    from .detectors import DEFAULTS
     from .subject import load_subject
 
     plan = Plan(
@@ -135,7 +151,7 @@ def bench(
         norm=norm,
         steps=steps,
         engine=engine,
-        detectors=detector or list(SCORES),
+        detectors=detector or DEFAULTS,
         alpha=alpha,
         n=n,
         seed=seed,
@@ -143,14 +159,60 @@ def bench(
     subject = load_subject(model, data, data_dir, device)
     results = run(subject, plan, out)
     last = results[-1]["spec"]
-    sheet = draw_examples(subject, results, out / Spec(**last).folder / "examples.png")
+    examples = out / Spec(**last).folder / "examples.png"
+    sheet = draw_examples(subject, results, examples) if store.measured(results) else None
     written = [*report.write(out, last, log_x), *([sheet] if sheet else [])]
     if as_json:
         print(json.dumps([store.without_images(result) for result in results], indent=2))
-        return
-    print(f"{report.summary(results)}\n\n{report.table(results)}\n\n{report.caveat(results)}\n")
-    for path in written:
-        print(path)
+    else:
+        parts = [report.summary(results), report.table(results), report.caveat(results), *report.failures(results)]
+        print("\n\n".join(parts), end="\n\n")
+        for path in written:
+            print(path)
+    if any(map(store.is_failed, results)):
+        raise typer.Exit(1)
+
+
+def _bench_suite(
+    context: typer.Context,
+    file: Path,
+    data_dir: Path,
+    device: str,
+    out: Path,
+    workers: int,
+    backend: str,
+    as_json: bool,
+) -> None:
+    told = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "log_x")
+    _refuse(context, told, "cannot be given with --suite, whose file says it")
+    from .bench import report, store, suite_report
+    from .bench.suite import read_suite
+    from .bench.suite_run import run_suite
+
+    ran = run_suite(read_suite(file), out, data_dir, workers=workers, backend=backend, device=device)
+    written = suite_report.write(ran, out, needs_data_dir=_given(context, "data_dir"))
+    if as_json:
+        print(written[0].read_text(), end="")
+    else:
+        print("\n\n".join([suite_report.tables(ran), *report.failures(ran.results)]), end="\n\n")
+        for path in written:
+            print(path)
+    if any(map(store.is_failed, ran.results)):
+        raise typer.Exit(1)
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """An error for an option that was given and does not go with another."""
+    from .types import InputError
+
+    for name in names:
+        if _given(context, name):
+            raise InputError(f"--{name.replace('_', '-')}: {why}")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command()
@@ -160,7 +222,10 @@ def detect(
         Path,
         typer.Option(help="A trained model's folder, a shipped one's name, or a saved DefendedClassifier."),
     ] = Path("runs/digits"),
-    detector: Annotated[str | None, typer.Option(help="label_margin (the default) or global_error.")] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="label_margin (the default), global_error, cycle, marginal or 'any_of(NAME,NAME)'."),
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Bound on the false-alarm rate; 0.05 by default.")] = None,
     data_dir: DataDir = Path("data"),
     device: Device = "auto",

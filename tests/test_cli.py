@@ -149,6 +149,7 @@ ERRORS = [
     (["detect", "--model", "MODEL", "nowhere.png"], "nowhere.png: no such file"),
     (["detect", "--model", "MODEL", __file__], "is not an image"),
     (["detect", "--model", "nowhere", "x.png"], "no such checkpoint"),
+    (["bench", "--detector", "any_of(label_margin,cycel)"], "detector: unknown name 'cycel'; did you mean 'cycle'?"),
 ]
 
 

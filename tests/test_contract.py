@@ -81,8 +81,9 @@ class TestAttack:
     @pytest.fixture
     def attack(self, name: str, engine: str, norm: str) -> attacks.Attack:
         try:
-            steps = {"steps": 5} if attacks.takes(name, "steps", engine) else {}
-            return attacks.load(name, engine, norm=norm, eps=0.2 if norm == "linf" else 2.0, **steps)
+            few = {"steps": 5, "queries": 150, "samples": 2}
+            few = {argument: n for argument, n in few.items() if attacks.takes(name, argument, engine)}
+            return attacks.load(name, engine, norm=norm, eps=0.2 if norm == "linf" else 2.0, **few)
         except attacks.InputError as error:
             if "norm" in str(error):
                 pytest.skip(str(error))
@@ -158,23 +159,16 @@ class Mixed(nn.Module):
         return self.defended.threshold
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", [*SCORES, "any_of(label_margin,cycle)"])
 class TestDetector:
     def test_shape_and_gradient(self, name: str, model: models.StyleMemoryNet, digits: Dataset) -> None:
         """A detached score would make attacks that know the detector fail in silence."""
-        defended = DefendedClassifier(model, name)
+        defended = DefendedClassifier(model, name).calibrate(digits.calibration.x)
         x = digits.test.head(16).x.clone().requires_grad_()
         score = defended.score(x)
         assert score.shape == (16,)
         (gradient,) = torch.autograd.grad(score.sum(), x)
         assert (gradient.flatten(1).norm(dim=1) > 0).all()
-
-    def test_is_higher_for_a_wrong_label_than_for_the_right_one(self, name: str) -> None:
-        energies = torch.tensor([[1.0, 5.0, 9.0]])
-        score = SCORES[name]
-        right = score(energies, torch.tensor([[9.0, 0.0, 0.0]]))
-        wrong = score(energies, torch.tensor([[0.0, 9.0, 0.0]]))
-        assert wrong.item() > right.item()
 
     def test_save_and_load(self, name: str, model: models.StyleMemoryNet, digits: Dataset, tmp_path: Path) -> None:
         defended = DefendedClassifier(model, name).calibrate(digits.calibration.x, alpha=0.1)

@@ -104,8 +104,8 @@ def test_the_three_steps_of_contributing(tmp_path: Path) -> None:
             ("(StyleMemoryNet,)", "(StyleMemoryNet, PrototypeNet)"),
         ],
         "robustrecon/detectors/__init__.py": [
-            ("import global_error, label_margin", "import global_error, label_margin, soft_margin"),
-            ("(label_margin, global_error)", "(label_margin, global_error, soft_margin)"),
+            ("marginal, wants_redrawn", "marginal, soft_margin, wants_redrawn"),
+            ("(label_margin, global_error,", "(soft_margin, label_margin, global_error,"),
         ],
         "attacks/catalogue.py": [
             (

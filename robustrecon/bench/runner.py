@@ -17,7 +17,7 @@ import attacks
 
 from .. import provenance
 from ..defence import DefendedClassifier
-from ..detectors import images_needed
+from ..detectors import images_needed, load_score, parts
 from ..files import check_writable
 from ..runtime import Progress, batched, device_of, evaluating
 from ..subject import Subject
@@ -109,7 +109,8 @@ class Bench:
         root: Path,
         progress: bool,
     ) -> None:
-        calibrating, needed = len(subject.data.calibration), images_needed(alpha)
+        calibrating = len(subject.data.calibration)
+        needed = max(images_needed(alpha, len(parts(load_score(detector)))) for detector in detectors)
         if calibrating < needed:
             raise InputError(
                 f"alpha: got {alpha}, needs {needed} calibration images, {subject.data.name} has {calibrating}"
@@ -160,6 +161,11 @@ class Bench:
             model=self.subject.name,
             weights=self.subject.weights,
         )
+
+    @property
+    def folder(self) -> Path:
+        """Where this model's results are, below the folder of all results."""
+        return Spec.folder_of(self.subject.data.name, self.subject.name)
 
     def calibrated(self, detector: str) -> DefendedClassifier:
         """The model defended by a detector."""

@@ -22,14 +22,14 @@ def _exact(alpha: float) -> Fraction:
     return Fraction(repr(float(alpha)))
 
 
-def rank(n: int, alpha: float) -> int:
-    """k = ⌈(n + 1)(1 − alpha)⌉ in exact arithmetic: the threshold is the k-th smallest of n scores."""
-    return math.ceil((n + 1) * (1 - _exact(alpha)))
+def rank(n: int, alpha: float, among: int = 1) -> int:
+    """k = ⌈(n + 1)(1 − alpha / among)⌉ in exact arithmetic: the threshold is the k-th smallest of n scores."""
+    return math.ceil((n + 1) * (1 - _exact(alpha) / among))
 
 
-def images_needed(alpha: float) -> int:
-    """The smallest calibration set that can bound the false-alarm rate by alpha."""
-    return math.ceil(1 / _exact(alpha)) - 1
+def images_needed(alpha: float, among: int = 1) -> int:
+    """The smallest calibration set that can bound the false-alarm rate of `among` scores together by alpha."""
+    return math.ceil(among / _exact(alpha)) - 1
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,28 @@ class Calibration:
     Attributes:
         scores: (n,) float32, ascending.
         alpha: bound on the false-alarm rate.
+        among: how many scores share alpha; this one is held to alpha / among.
     """
 
     scores: Tensor
     alpha: float
+    among: int = 1
 
     @property
     def threshold(self) -> float:
         """The k-th smallest score; infinity (nothing is rejected) when n is too small for alpha."""
-        k = rank(len(self.scores), self.alpha)
+        k = rank(len(self.scores), self.alpha, self.among)
         return float(self.scores[k - 1]) if k <= len(self.scores) else math.inf
 
     def p_value(self, score: Tensor) -> Tensor:
-        """(1 + number of calibration scores ≥ score) / (n + 1), float64: (B,) from (B,)."""
+        """`among` · (1 + number of calibration scores ≥ score) / (n + 1), at most 1, float64: (B,) from (B,)."""
         n = len(self.scores)
         below = torch.searchsorted(self.scores.to(score.device), score.detach().float().contiguous())
-        return (1 + n - below).double() / (n + 1)
+        return ((self.among * (1 + n - below)).double() / (n + 1)).clamp_max(1)
 
 
-def calibrate(scores: Tensor, alpha: float) -> Calibration:
-    """Calibrate on the scores (n,) of clean inputs that were never trained on.
+def calibrate(scores: Tensor, alpha: float, among: int = 1) -> Calibration:
+    """Calibrate on the scores (n,) of clean inputs that were never trained on; `among` scores share alpha.
 
     Raises:
         InputError: alpha outside (0, 1), or scores that are not finite or not a vector.
@@ -68,4 +70,4 @@ def calibrate(scores: Tensor, alpha: float) -> Calibration:
         raise InputError(f"scores: shape is {tuple(scores.shape)}, must be (n,) with n at least 1")
     if not torch.isfinite(scores).all():
         raise InputError("scores: has values that are not finite; the model's energies must be finite")
-    return Calibration(scores.detach().float().cpu().sort().values, float(alpha))
+    return Calibration(scores.detach().float().cpu().sort().values, float(alpha), among)
