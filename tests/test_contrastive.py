@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Categorical, kl_divergence
 from torch.nn.functional import cross_entropy, one_hot, softplus
 
-from robustrecon import InputError, StyleMemoryNet
-from robustrecon.training import RECIPES
+from robustrecon import StyleMemoryNet
+from robustrecon.training import RECIPES, contrastive
 from robustrecon.training.adversary import ascend
-from robustrecon.training.contrastive import ContrastiveObjective
+from robustrecon.training.contrastive import ContrastiveObjective, shifted
 
 CLASSES = 5
 QUIET = replace(RECIPES["contrastive"], noise=0.0, wrong_labels=CLASSES - 1)
@@ -99,9 +100,33 @@ def test_the_radius_grows_and_stays() -> None:
     assert {RECIPES["contrastive"].eps_at(share) for share in (0.0, 0.5, 1.0)} == {0.0}
 
 
-def test_more_wrong_labels_than_there_are(net: StyleMemoryNet) -> None:
-    with pytest.raises(InputError, match="wrong_labels: got 5, must be below the number of classes, 5"):
-        ContrastiveObjective(net, replace(QUIET, wrong_labels=CLASSES))
+def test_there_are_no_more_wrong_labels_than_classes(net: StyleMemoryNet, x: Tensor, y: Tensor) -> None:
+    assert figures(net, x, y, wrong_labels=99) == figures(net, x, y, wrong_labels=CLASSES - 1)
+
+
+def test_trades_is_the_clean_loss_and_the_divergence_of_the_attacked(
+    net: StyleMemoryNet, x: Tensor, y: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = (x + 0.1).clamp(0, 1)
+    monkeypatch.setattr(contrastive, "ascend", lambda *_: moved)
+    found = figures(net, x, y, eps=0.1, trades=3.0, wrong_labels=CLASSES - 1)
+    with torch.no_grad():
+        for name, outputs in (("cross_entropy", net), ("contrast", lambda images: -net.class_energies(images))):
+            clean, attacked = Categorical(logits=outputs(x)), Categorical(logits=outputs(moved))
+            expected = -clean.log_prob(y).mean() + 3 * kl_divergence(clean, attacked).mean()
+            assert found[name] == pytest.approx(expected.item(), rel=1e-3), name
+
+
+def test_shifts_move_each_image_and_bring_in_black() -> None:
+    torch.manual_seed(0)
+    x = torch.zeros(200, 1, 7, 9)
+    x[:, 0, 3, 4] = 1
+    moved = shifted(x, 2)
+    assert moved.shape == x.shape
+    assert (moved.sum((1, 2, 3)) == 1).all()
+    rows, columns = moved[:, 0].nonzero()[:, 1], moved[:, 0].nonzero()[:, 2]
+    assert set((rows - 3).tolist()) == set((columns - 4).tolist()) == {-2, -1, 0, 1, 2}
+    assert not shifted(torch.ones(1, 1, 7, 9), 9).all()
 
 
 @pytest.mark.parametrize("eps", [0.01, 0.3, 1.0])

@@ -77,13 +77,15 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path) -> None:
     assert_same_run(broken, whole)
 
 
-@pytest.mark.parametrize("recipe", ["paper", "contrastive", "robust"])
+@pytest.mark.parametrize(
+    ("recipe", "average"), [("paper", 0.0), ("contrastive", 0.0), ("robust", 0.0), ("contrastive", 0.9)]
+)
 def test_a_stopped_run_of_any_objective_goes_on_to_the_same_result(
-    digits: Dataset, tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+    digits: Dataset, tmp_path: Path, recipe: str, average: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped at the end of its second epoch, before that is written; the first is kept, the rest is done again."""
     few = replace(digits, train=digits.train.head(96), test=digits.test.head(20))
-    tiny = replace(RECIPES[recipe], epochs=3, batch_size=32, least_steps=0, style_encoder="separate")
+    tiny = replace(RECIPES[recipe], epochs=3, batch_size=32, least_steps=0, style_encoder="separate", average=average)
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     train(few, whole, tiny, progress=False)
     measure = loop.accuracy

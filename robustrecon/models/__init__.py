@@ -70,6 +70,6 @@ def read(path: str | Path) -> checkpoint.Checkpoint:
     return checkpoint.load(shipped.locate(path))
 
 
-def model_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's own tensors among those of a checkpoint."""
-    return {key.removeprefix(WEIGHTS): value for key, value in tensors.items() if key.startswith(WEIGHTS)}
+def model_weights(tensors: Mapping[str, Tensor], prefix: str = WEIGHTS) -> dict[str, Tensor]:
+    """The model's own tensors among those of a checkpoint, or others that were stored under `prefix`."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

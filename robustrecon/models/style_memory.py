@@ -35,6 +35,7 @@ class StyleMemoryNet(EnergyModel):
         output: "sigmoid" (pixels in [0, 1]) or "linear".
         style_encoder: "shared" as in the paper, or "separate": the style comes from a smaller stack of its own
             (conv 16, conv 32, dense 64), so that what misleads the classifier need not mislead the drawing.
+        width: multiplies the channels of the convolutions.
 
     Raises:
         InputError: an argument out of its range.
@@ -49,24 +50,29 @@ class StyleMemoryNet(EnergyModel):
         image_shape: ImageShape = (1, 28, 28),
         output: str = "sigmoid",
         style_encoder: str = "shared",
+        width: int = 1,
     ) -> None:
-        super().__init__(n_classes, image_shape, style_dim=style_dim, output=output, style_encoder=style_encoder)
+        settings = {"style_dim": style_dim, "output": output, "style_encoder": style_encoder, "width": width}
+        super().__init__(n_classes, image_shape, **settings)
         if style_dim < 1:
             raise InputError(f"style_dim: got {style_dim}, must be at least 1")
         if output not in ("sigmoid", "linear"):
             raise InputError(f"output: got {output!r}, must be 'sigmoid' or 'linear'")
+        if width < 1:
+            raise InputError(f"width: got {width}, must be at least 1")
         if style_encoder not in ("shared", "separate"):
             raise InputError(f"style_encoder: got {style_encoder!r}, must be 'shared' or 'separate'")
+        first, second = (width * channels for channels in WIDTHS)
         channels, height, width = self.image_shape
         if min(height, width) < 4:
             raise InputError(f"image_shape: got {self.image_shape}, height and width must be at least 4")
         half = (-(-height // 2), -(-width // 2))
         self._grid = (-(-half[0] // 2), -(-half[1] // 2))
         self.style_dim = style_dim
-        features = WIDTHS[1] * self._grid[0] * self._grid[1]
+        features = second * self._grid[0] * self._grid[1]
 
-        self.conv1 = nn.Conv2d(channels, WIDTHS[0], KERNEL, stride=2, padding=2)
-        self.conv2 = nn.Conv2d(WIDTHS[0], WIDTHS[1], KERNEL, stride=2, padding=2)
+        self.conv1 = nn.Conv2d(channels, first, KERNEL, stride=2, padding=2)
+        self.conv2 = nn.Conv2d(first, second, KERNEL, stride=2, padding=2)
         self.dense1 = nn.Linear(features, HIDDEN[0])
         self.dense2 = nn.Linear(HIDDEN[0], HIDDEN[1])
         shared = style_encoder == "shared"
@@ -77,14 +83,14 @@ class StyleMemoryNet(EnergyModel):
         self.undense2 = nn.Linear(HIDDEN[1], HIDDEN[0])
         self.undense1 = nn.Linear(HIDDEN[0], features)
         self.unconv2 = nn.ConvTranspose2d(
-            WIDTHS[1],
-            WIDTHS[0],
+            second,
+            first,
             KERNEL,
             stride=2,
             padding=2,
             output_padding=(1 - half[0] % 2, 1 - half[1] % 2),
         )
-        self.unconv1 = _LastUpsampling(WIDTHS[0], channels, (height, width))
+        self.unconv1 = _LastUpsampling(first, channels, (height, width))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
 
     def extra_repr(self) -> str:
@@ -168,7 +174,7 @@ class StyleMemoryNet(EnergyModel):
         """The decoder from the sum that enters its first ReLU (N, 128) to blocks of pixels."""
         h = relu(self.undense2(relu(h)), inplace=True)
         h = relu(self.undense1(h), inplace=True)
-        h = h.view(-1, *self._grid, WIDTHS[1]).permute(0, 3, 1, 2)  # channels-last without a copy
+        h = h.unflatten(1, (*self._grid, -1)).permute(0, 3, 1, 2)  # channels-last without a copy
         blocks = self.unconv1(relu(self.unconv2(h), inplace=True))
         return blocks.sigmoid() if self.config["output"] == "sigmoid" else blocks
 

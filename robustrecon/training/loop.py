@@ -6,12 +6,13 @@ step, so that a run continued from the checkpoint of an epoch is the unbroken ru
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ OBJECTIVES: dict[str, type[PaperObjective] | type[ContrastiveObjective]] = {
     "contrastive": ContrastiveObjective,
 }
 _OPTIMIZER = "optimizer."
+_UNAVERAGED = "unaveraged."
 _REPORT_EVERY = 10  # steps between looks at the figures, each of which waits for the device
 
 
@@ -130,7 +132,7 @@ class _Run:
         self.fabric, self.data, self.out, self.recipe, self.seed = fabric, data, out, recipe, seed
         self.precision = precision
         self.model = model or StyleMemoryNet(
-            data.n_classes, recipe.style_dim, data.image_shape, style_encoder=recipe.style_encoder
+            data.n_classes, recipe.style_dim, data.image_shape, style_encoder=recipe.style_encoder, width=recipe.width
         )
         if self.model.image_shape != data.image_shape or self.model.n_classes != data.n_classes:
             raise InputError(
@@ -142,10 +144,15 @@ class _Run:
         self.epochs = recipe.epochs_for(self.steps)
         self.progress = progress and fabric.is_global_zero
         self.history: list[dict[str, float]] = []
+        self.averaged: nn.Module | None = None
         saved = self._saved()
         if saved is not None:
             self.history = saved.card["history"]
             self.model.load_state_dict(models.model_weights(saved.tensors))
+        if recipe.average:
+            self.averaged = copy.deepcopy(self.model).to(fabric.device).eval().requires_grad_(False)
+            if saved is not None and len(self.history) < self.epochs:
+                self.model.load_state_dict(models.model_weights(saved.tensors, _UNAVERAGED))
         fabric.barrier()
         self.model.train()
         optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.learning_rate)
@@ -163,7 +170,12 @@ class _Run:
             bar.resume(seen * len(self.history))
             for epoch in range(len(self.history), self.epochs):
                 self._epoch(epoch, images, y, bar)
-        return self.model.eval().cpu()
+        return cast(EnergyModel, self.result.eval().cpu())
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that the run is for: the averaged one where there is one."""
+        return self.model if self.averaged is None else self.averaged
 
     def _epoch(self, epoch: int, images: Tensor, y: Tensor, bar: Progress) -> None:
         started = time.monotonic()
@@ -176,6 +188,8 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(figures[0])
             self.optimizer.step()
+            if self.averaged is not None:
+                _follow(self.averaged, self.model, self.recipe.average)
             totals += figures.detach()
             unreported = step % _REPORT_EVERY + 1
             if self.progress and (unreported == _REPORT_EVERY or step + 1 == self.steps):
@@ -193,7 +207,7 @@ class _Run:
             {
                 "epoch": epoch + 1,
                 **dict(zip(self.figures, means.tolist(), strict=True)),
-                "test_accuracy": accuracy(self.model, self.data.test),
+                "test_accuracy": accuracy(self.result, self.data.test),
                 "seconds": seconds,
                 "images_per_second": self.steps * self.batch_size / seconds,
             }
@@ -229,8 +243,10 @@ class _Run:
 
     def _save(self) -> None:
         finished = len(self.history) == self.epochs
-        tensors = {models.WEIGHTS + key: value for key, value in self.model.state_dict().items()}
+        tensors = {models.WEIGHTS + key: value for key, value in self.result.state_dict().items()}
         if not finished:
+            if self.averaged is not None:
+                tensors |= {_UNAVERAGED + key: value for key, value in self.model.state_dict().items()}
             tensors |= _optimizer_tensors(self.optimizer.state_dict())
         card = self._card() | {
             "accuracy": {"test": self.history[-1]["test_accuracy"], "n": len(self.data.test)},
@@ -271,6 +287,12 @@ def accuracy(model: nn.Module, part: Part) -> float:
     with evaluating(model):
         (labels,) = batched(lambda images: (model(to_float(images.to(device))).argmax(1),), part.images)
     return (labels.cpu() == part.y).double().mean().item()
+
+
+@torch.no_grad()
+def _follow(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the average a step towards the weights."""
+    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
 
 
 def _optimizer_tensors(state: dict[str, Any]) -> dict[str, Tensor]:

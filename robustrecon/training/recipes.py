@@ -46,12 +46,18 @@ class Recipe:
         decoder_input: of the paper's objective: "softmax" (the network's own class neurons) or "one-hot" (the true
             label).
         contrast: weight of the cross-entropy on −energies beside that on the logits.
-        wrong_labels: how many plausible wrong labels the contrastive objective decodes beside the true one.
+        wrong_labels: how many plausible wrong labels the contrastive objective decodes beside the true one,
+            all of them where there are fewer.
         eps: linf radius of the adversarial images that it is trained on; 0 for none.
         ramp: share of the steps over which eps grows from 0.
         attack_steps: gradient steps of the adversary.
         clean_share: share of each batch that stays clean.
-        style_dim, style_encoder: of the network.
+        trades: weight of the divergence between clean and adversarial outputs, with which the adversary's images
+            are then trained on instead of their labels (TRADES); 0 for labels.
+        shift: pixels by which each image is moved at random, at most.
+        style_noise: standard deviation of the Gaussian noise added to the style before the drawing.
+        average: decay, a step, of a moving average of the weights, which is the result; 0 for none.
+        style_dim, style_encoder, width: of the network.
 
     Raises:
         InputError: an attribute out of its range.
@@ -73,23 +79,29 @@ class Recipe:
     ramp: float = 0.4
     attack_steps: int = 7
     clean_share: float = 0.25
+    trades: float = 0.0
+    shift: int = 0
+    style_noise: float = 0.0
+    average: float = 0.0
     style_dim: int = 16
     style_encoder: str = "shared"
+    width: int = 1
 
     def __post_init__(self) -> None:
-        for argument in ("epochs", "batch_size", "wrong_labels", "attack_steps", "style_dim"):
+        for argument in ("epochs", "batch_size", "wrong_labels", "attack_steps", "style_dim", "width"):
             if getattr(self, argument) < 1:
                 raise InputError(f"{argument}: got {getattr(self, argument)}, must be at least 1")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate: got {self.learning_rate}, must be above 0")
-        for argument in ("noise", "alpha", "contrast"):
+        for argument in ("noise", "alpha", "contrast", "trades", "shift", "style_noise"):
             if not getattr(self, argument) >= 0:
                 raise InputError(f"{argument}: got {getattr(self, argument)}, must not be negative")
         for argument in ("eps", "ramp"):
             if not 0 <= getattr(self, argument) <= 1:
                 raise InputError(f"{argument}: got {getattr(self, argument)}, must be in [0, 1]")
-        if not 0 <= self.clean_share < 1:
-            raise InputError(f"clean_share: got {self.clean_share}, must be in [0, 1)")
+        for argument in ("clean_share", "average"):
+            if not 0 <= getattr(self, argument) < 1:
+                raise InputError(f"{argument}: got {getattr(self, argument)}, must be in [0, 1)")
         for argument, (one, other) in _CHOICES.items():
             if getattr(self, argument) not in (one, other):
                 raise InputError(f"{argument}: got {getattr(self, argument)!r}, must be {one!r} or {other!r}")
