@@ -1,0 +1,142 @@
+"""What makes a network robust: each change to a shortened robust recipe, trained and attacked alike.
+
+python -m benchmarks.ablation --data mnist --data-dir DIR --out results/robust
+
+Expected time: about 12 minutes a variant on one core with bf16. Nothing here sees the test part: detectors are
+calibrated on all but the last images of the calibration part, and those are attacked. A variant that is done is not
+run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import binomtest
+
+import attacks
+from robustrecon import Dataset, DefendedClassifier, InputError, load_data, provenance
+from robustrecon.bench.report import grid, percent
+from robustrecon.files import atomic_write
+from robustrecon.training import Recipe, load_recipe, train
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "reference": ("PGD training on logits and energies", {}),
+    "fgsm": ("one step from a random start instead of PGD", {"attack_steps": 1}),
+    "trades": ("TRADES: divergence from the clean outputs, weight 6", {"trades": 6.0}),
+    "no-energies": ("no energies in the loss", {"contrast": 0.0}),
+    "style-8": ("8 style neurons", {"style_dim": 8}),
+    "style-32": ("32 style neurons", {"style_dim": 32}),
+    "style-noise": ("noise of 0.1 on the style", {"style_noise": 0.1}),
+    "separate": ("an encoder of its own for the style", {"style_encoder": "separate"}),
+    "averaged": ("weights averaged, decay 0.999", {"average": 0.999}),
+    "shifts": ("images moved by up to 2 pixels", {"shift": 2}),
+    "wide": ("twice the channels", {"width": 2}),
+    "all-adversarial": ("no clean images in a batch", {"clean_share": 0.0}),
+    "eps-0.3": ("trained at 0.3", {"eps": 0.3}),
+}
+EPOCHS = 4
+ATTACKED = 300  # images
+ALPHA = 0.01
+EPS = (0.2, 0.3)
+DETECTORS = ("label_margin", "global_error")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--out", type=Path, default=Path("runs/robust"))
+    parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="repeatable; all by default")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    arguments = parser.parse_args()
+    data = load_data(arguments.data, arguments.data_dir)
+    for name in arguments.variant or VARIANTS:
+        path = arguments.out / "ablation" / f"{name}.json"
+        if path.exists():
+            print(f"done before: {path}", file=sys.stderr)
+            continue
+        recipe = dataclasses.replace(
+            load_recipe("robust"), name=f"ablation-{name}", epochs=arguments.epochs, **VARIANTS[name][1]
+        )
+        atomic_write(path, json.dumps(measure(data, recipe, name), indent=2) + "\n")
+    results = [json.loads(path.read_text()) for path in sorted((arguments.out / "ablation").glob("*.json"))]
+    print(atomic_write(arguments.out / "ablation.md", markdown(results)))
+
+
+def measure(data: Dataset, recipe: Recipe, name: str) -> dict[str, Any]:
+    """Train one variant and attack it on classifier and detector together."""
+    started = time.monotonic()
+    model = train(data, Path("runs") / "ablation" / name, recipe, precision="bf16-mixed", resume=True)
+    seconds = time.monotonic() - started
+    x, y = data.calibration.x, data.calibration.y
+    clean, clean_y = x[-ATTACKED:], y[-ATTACKED:]
+    rows = []
+    for detector in DETECTORS:
+        defended = DefendedClassifier(model, detector).calibrate(x[:-ATTACKED], ALPHA)
+        verdict = defended.inspect(clean)
+        right = verdict.label == clean_y
+        safe = right & ~verdict.rejected
+        for eps in EPS:
+            attack = attacks.load("multi-target", eps=eps, early_exit=True)
+            goal = attacks.Misclassified() & attacks.Undetected(defended.threshold)
+            fell = attack(defended, clean[safe], clean_y[safe], goal).success
+            risky = int((~safe).sum() + fell.sum())
+            interval = binomtest(risky, ATTACKED).proportion_ci(0.95, method="exact")
+            rows.append(
+                {
+                    "detector": detector,
+                    "eps": eps,
+                    "clean_accuracy": right.double().mean().item(),
+                    "clean_rejection_rate": verdict.rejected.double().mean().item(),
+                    "robust_risk": risky / ATTACKED,
+                    "robust_risk_interval": [float(interval.low), float(interval.high)],
+                }
+            )
+    return {
+        "variant": name,
+        "data": data.name,
+        "n": ATTACKED,
+        "alpha": ALPHA,
+        "recipe": dataclasses.asdict(recipe),
+        "training_seconds": seconds,
+        "rows": rows,
+        "environment": provenance.environment(next(model.parameters()).device),
+    }
+
+
+def markdown(results: list[dict[str, Any]]) -> str:
+    """The table of all variants that are done, in the order of `VARIANTS`."""
+    order = list(VARIANTS)
+    results = sorted(results, key=lambda result: order.index(result["variant"]))
+    head = ["variant", "what changed", "clean acc.", *(f"{d}: risk at {eps}" for d in DETECTORS for eps in EPS)]
+    lines = [head]
+    for result in results:
+        cells = {(row["detector"], row["eps"]): row for row in result["rows"]}
+        risks = [
+            f"{percent(row['robust_risk'])} [{100 * row['robust_risk_interval'][0]:.1f}, "
+            f"{100 * row['robust_risk_interval'][1]:.1f}]"
+            for row in (cells[d, eps] for d in DETECTORS for eps in EPS)
+        ]
+        accuracy = percent(result["rows"][0]["clean_accuracy"])
+        lines.append([result["variant"], VARIANTS[result["variant"]][0], accuracy, *risks])
+    first = results[0]
+    return (
+        f"# What makes a network robust\n\n{first['data']}; the recipe `robust` shortened to "
+        f"{first['recipe']['epochs']} epochs, one training each, so that differences within the intervals mean nothing. "
+        f"Robust risk, with its 95 % interval, of {first['n']} images of the calibration part that the detector was not "
+        f"calibrated on, under `multi-target` with 100 steps, at a false-alarm rate of {first['alpha']}. Made by "
+        f"`python -m benchmarks.ablation`.\n\n{grid(lines)}\n"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"ablation: error: {error}")
