@@ -128,8 +128,8 @@ def markdown(results: list[dict[str, Any]]) -> str:
     first = results[0]
     return (
         f"# What makes a network robust\n\n{first['data']}; the recipe `robust` shortened to "
-        f"{first['recipe']['epochs']} epochs, one training each, so that differences within the intervals mean nothing. "
-        f"Robust risk, with its 95 % interval, of {first['n']} images of the calibration part that the detector was not "
+        f"{first['recipe']['epochs']} epochs, one training each: differences within the intervals mean nothing. "
+        f"Robust risk, with its 95 % interval, of {first['n']} images of the calibration part that no detector was "
         f"calibrated on, under `multi-target` with 100 steps, at a false-alarm rate of {first['alpha']}. Made by "
         f"`python -m benchmarks.ablation`.\n\n{grid(lines)}\n"
     )
