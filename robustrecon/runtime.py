@@ -128,7 +128,8 @@ class Progress:
             return
         now = time.monotonic()
         rate = (self.done - self._before) / max(now - self._started, 1e-9)
-        shown = [*(f"{name} {value:.4g}" for name, value in figures.items()), f"{rate:,.0f} {self.unit}/s"]
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        shown = [*(f"{name} {value:.4g}" for name, value in figures.items()), f"{speed} {self.unit}/s"]
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, figures=", ".join(shown))
         elif now - self._logged >= self.LOG_EVERY_SECONDS or self.done >= self.total:

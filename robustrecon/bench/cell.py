@@ -55,7 +55,12 @@ class Spec:
     @property
     def folder(self) -> Path:
         """Where the results for this data and model are, below the folder of all results."""
-        return Path(slug(self.data)) / slug(self.model)
+        return self.folder_of(self.data, self.model)
+
+    @staticmethod
+    def folder_of(data: str, model: str) -> Path:
+        """That of any data and model."""
+        return Path(slug(data)) / slug(model)
 
     @property
     def path(self) -> Path:

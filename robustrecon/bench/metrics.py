@@ -107,6 +107,13 @@ def roc(clean_score: Any, score: Any) -> tuple[Scores, Scores]:
     return fpr, tpr
 
 
+def roc_of_successes(result: Mapping[str, Any]) -> tuple[Scores, Scores] | None:
+    """The ROC of a cell, clean images against successful attacks; None where none succeeded."""
+    each, images = flags(result), result["images"]
+    fell = each.right & each.wrong
+    return roc(images["clean_score"], _finite(images["score"])[fell]) if fell.any() else None
+
+
 class Rate:
     """A share of images, `value`, and its exact 95 % `interval` (Clopper-Pearson); both None among no images."""
 

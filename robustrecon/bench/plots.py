@@ -17,11 +17,12 @@ from torch import Tensor
 from ..defence import DefendedClassifier
 from ..files import atomic_write
 from .cell import attack_title, budget
-from .metrics import roc as roc_points
+from .metrics import roc_of_successes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
-LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
-_STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 130}
+LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+MOST_ACROSS = 4  # panels side by side
+STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 130}
 
 
 def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> Path:
@@ -34,10 +35,15 @@ def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> P
     ordered = sorted(results, key=lambda result: (result["spec"]["norm"], result["spec"]["eps"]))
     budgets = list(dict.fromkeys(budget(result["spec"]) for result in ordered))
     detectors = list(dict.fromkeys(result["spec"]["detector"] for result in results))
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(max(6.4, 0.8 + 3.6 * len(attacks)), 4.4), layout="constrained")
-        panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
-        for panel, attack in zip(panels, attacks, strict=True):
+    with mpl.rc_context(STYLE):
+        across = min(len(attacks), MOST_ACROSS)
+        down = -(-len(attacks) // across)
+        figure = Figure(figsize=(max(6.4, 0.8 + 3.6 * across), 0.8 + 3.6 * down), layout="constrained")
+        grid = figure.subplots(down, across, squeeze=False, sharey=True)
+        panels = grid.flatten()
+        for panel in panels[len(attacks) :]:
+            panel.remove()
+        for panel, attack in zip(panels, attacks, strict=False):
             for result in (result for result in results if attack_title(result["spec"]) == attack):
                 _curve(panel, result, budgets, detectors)
             panel.set(title=attack, xlabel="false positive rate", ylim=(0, 1.01))
@@ -48,12 +54,13 @@ def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> P
                 panel.set(xlim=(-0.01, 1))
             chance = np.geomspace(1e-4, 1)
             panel.plot(chance, chance, color="0.8", linewidth=0.8)
-        panels[0].set_ylabel("true positive rate, successful attacks")
+        for panel in grid[:, 0]:
+            panel.set_ylabel("true positive rate, successful attacks")
         handles, labels = _legend(budgets, detectors)
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
         spec = results[0]["spec"]
         figure.suptitle(f"{spec['data']}, {spec['model']}, n = {spec['n']}")
-        return _write(figure, path)
+        return write(figure, path)
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ def pick_examples(
 def examples(picked: Sequence[Example], classes: Sequence[str], path: Path, title: str) -> Path:
     """A sheet: a column an input; clean, adversarial, and drawn under three labels, with energies."""
     rows = ("clean", "adversarial", "drawn as predicted", "drawn as best other", "drawn as true label")
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.4 + 1.15 * len(picked), 7.4), layout="constrained")
         axes = figure.subplots(len(rows), len(picked), squeeze=False)
         for column, example in enumerate(picked):
@@ -142,15 +149,14 @@ def examples(picked: Sequence[Example], classes: Sequence[str], path: Path, titl
         for axis, name in zip(axes[:, 0], rows, strict=True):
             axis.set_ylabel(name, rotation=0, ha="right", va="center")
         figure.suptitle(title)
-        return _write(figure, path)
+        return write(figure, path)
 
 
 def _curve(panel: Any, result: dict[str, Any], budgets: list[str], detectors: list[str]) -> None:
-    images = {key: np.asarray(column) for key, column in result["images"].items()}
-    fell = (images["clean_label"] == images["y"]) & (images["label"] != images["y"])
-    if not fell.any():
+    curve = roc_of_successes(result)
+    if curve is None:
         return
-    fpr, tpr = roc_points(images["clean_score"], images["score"][fell])
+    fpr, tpr = curve
     colour = COLOURS[budgets.index(budget(result["spec"])) % len(COLOURS)]
     line = LINES[detectors.index(result["spec"]["detector"]) % len(LINES)]
     panel.plot(fpr, tpr, color=colour, linestyle=line, linewidth=1.6)
@@ -176,7 +182,8 @@ def _image(axis: Any, image: Tensor) -> None:
         side.set_visible(False)
 
 
-def _write(figure: Figure, path: Path) -> Path:
+def write(figure: Figure, path: Path) -> Path:
+    """Write a figure as a PNG, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)

@@ -31,7 +31,7 @@ DEFINITIONS = """\
 - **undetected**: share of all images that end with a wrong label and are accepted.
 - **robust risk**: share of images that are wrong or rejected when clean, or end wrong and accepted; with its 95 %
   Clopper-Pearson interval.
-- **checks**: signs that the attack failed rather than that the defence held; a dash where none fired."""
+- **checks**, **†**: signs that the attack failed rather than that the defence held; a dash where none fired."""
 
 
 def percent(value: float | None) -> str:
@@ -44,6 +44,11 @@ def decimals(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
+def doubted(title: str, checks: Sequence[object]) -> str:
+    """A title with a dagger where checks fired."""
+    return f"{title} †" if checks else title
+
+
 def risk(result: Result) -> str:
     """The robust risk for a table, with its interval."""
     low, high = result["intervals"]["robust_risk"]
@@ -51,7 +56,7 @@ def risk(result: Result) -> str:
 
 
 COLUMNS: dict[str, Callable[[Result], str]] = {
-    "attack": lambda result: attack_title(result["spec"]),
+    "attack": lambda result: doubted(attack_title(result["spec"]), result["checks"]),
     "aware": lambda result: "yes" if result["knows_detector"] else "no",
     "budget": lambda result: budget(result["spec"]),
     "detector": lambda result: result["spec"]["detector"],

@@ -1,0 +1,150 @@
+"""Cells in several processes, on this machine or a cluster, by joblib's backends."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from ..subject import load_subject
+from ..types import InputError, unknown_name
+from .plan import Planned
+from .runner import Bench
+
+BACKENDS = ("loky", "dask", "ray")
+_ALONE = threading.Lock()  # a worker with several threads still has one model and one random state
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker finds a model and its data, and puts results: names, so that little is sent.
+
+    Attributes:
+        model, data, data_dir, device: as for `load_subject`.
+        weights: of the model that is meant.
+        detectors, alpha, n, root: as for `Bench`.
+        threads: that torch may use.
+    """
+
+    model: str
+    data: str
+    data_dir: str
+    device: str
+    weights: str
+    detectors: tuple[str, ...]
+    alpha: float
+    n: int
+    root: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one worker does at a time: one attack at one eps on one model.
+
+    Attributes:
+        place: of the model.
+        planned: the attack.
+        detectors: those to judge by, one where the attack knows it.
+    """
+
+    place: Place
+    planned: Planned
+    detectors: tuple[str, ...]
+
+
+def check_workers(workers: int, backend: str) -> None:
+    """Whether there can be so many workers of that kind.
+
+    Raises:
+        InputError: less than one worker, an unknown backend, or one that is not installed.
+    """
+    if workers < 1:
+        raise InputError(f"workers: got {workers}, must be at least 1")
+    if backend not in BACKENDS:
+        unknown_name("backend", backend, BACKENDS)
+    needed = {"loky": "joblib", "dask": "distributed", "ray": "ray"}[backend]
+    try:
+        __import__(needed)
+    except ImportError:
+        raise InputError(f"backend: {backend} is not installed; pip install 'robustrecon[{backend}]'") from None
+
+
+def run_units(units: Iterable[Unit], workers: int, backend: str) -> Iterator[int]:
+    """Do every unit; gives the number of cells of each as it is done, in no order (of Ray's all at the end).
+
+    `dask` uses the cluster that this process has a client of, or that `DASK_SCHEDULER_ADDRESS` names, and else starts
+    `workers` processes; units of a worker that dies are done by another. `ray` likewise, with `RAY_ADDRESS`.
+
+    Raises:
+        InputError: a worker was killed, and no other could do its work.
+    """
+    with _backend(workers, backend) as settings, joblib.parallel_config(**settings, n_jobs=workers):
+        active, _ = joblib.parallel.get_active_backend()
+        as_done = "generator_unordered" if active.supports_return_generator else "list"
+        try:
+            yield from joblib.Parallel(batch_size=1, return_as=as_done)(joblib.delayed(_do)(unit) for unit in units)
+        except TerminatedWorkerError as error:
+            raise InputError(
+                f"workers: one of {workers} was killed (out of memory?); finished cells are kept, go on with fewer"
+            ) from error
+
+
+@contextlib.contextmanager
+def _backend(workers: int, backend: str) -> Iterator[dict[str, Any]]:
+    """What joblib is to be told of the backend; a cluster that is started here ends with it."""
+    if backend == "dask":
+        with _dask_client(workers) as client:
+            yield {"backend": "dask", "client": client}
+    elif backend == "ray":
+        import ray
+        from ray.util.joblib import register_ray
+
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False)
+        register_ray()
+        yield {"backend": "ray"}
+    else:
+        yield {"backend": backend}
+
+
+@contextlib.contextmanager
+def _dask_client(workers: int) -> Iterator[Any]:
+    import dask
+    from distributed import Client, LocalCluster, default_client
+
+    with contextlib.ExitStack() as stack:
+        try:
+            client = default_client()
+        except ValueError:  # there is none
+            cluster = None
+            if not dask.config.get("scheduler-address", None):
+                cluster = stack.enter_context(
+                    LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None)
+                )
+            client = stack.enter_context(Client(cluster))
+        yield client
+
+
+def _do(unit: Unit) -> int:
+    """In a worker: silent, since the results are in their files."""
+    with _ALONE:
+        torch.set_num_threads(unit.place.threads)
+        return len(_bench(unit.place).cells(unit.planned, unit.detectors))
+
+
+@lru_cache(maxsize=8)
+def _bench(place: Place) -> Bench:
+    """A process loads model and data once."""
+    subject = load_subject(place.model, place.data, place.data_dir, place.device, progress=False)
+    if subject.weights != place.weights:
+        raise InputError(f"model: {place.model} has changed since the suite was started; start it again")
+    return Bench(subject, place.detectors, place.alpha, place.n, Path(place.root), progress=False)

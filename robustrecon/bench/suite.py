@@ -1,0 +1,195 @@
+"""A suite: a TOML file that says which models meet which attacks; read, and checked whole, before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data import DATASETS
+from ..detectors import DEFAULTS, load_score
+from ..types import InputError, check_fraction, unknown_name
+from .plan import Planned
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SUITE_KEYS = ("data", "n", "alpha", "seed", "model", "attack")
+FOLDER = "folder:"
+MODEL_KEYS = ("name", "detectors", "n")
+ATTACK_KEYS = ("name", "norm", "eps", "engine", "parameters", "n")
+
+
+@dataclass(frozen=True)
+class SuiteModel:
+    """A model of a suite.
+
+    Attributes:
+        name: a shipped model, a folder or a file; None for the default model for the data.
+        detectors: names of scores.
+        n: the first n test images.
+    """
+
+    name: str | None
+    detectors: tuple[str, ...]
+    n: int
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite's file says.
+
+    Attributes:
+        path: the file.
+        data: the data set's name; None for that of the models.
+        alpha: bound on the false-alarm rate.
+        models: what is attacked.
+        attacks: with what, an entry for each eps; their `n` is the most images, of each model's own n.
+    """
+
+    path: Path
+    data: str | None
+    alpha: float
+    models: tuple[SuiteModel, ...]
+    attacks: tuple[Planned, ...]
+
+
+def read_suite(path: str | Path) -> Suite:
+    """Read a suite; every attack is made once, so that what is wrong shows now.
+
+    Args:
+        path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05) and `seed` (0); a table [[model]] for each
+            model, with `name`, `detectors` (all by default) and `n`, none for the default model; a table [[attack]]
+            for each attack, with `name`, `eps` (a number or several), `norm` ("linf"), `engine`, `parameters` and `n`.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown key or name, a value of the wrong type or out of range, or the
+            same attack twice.
+    """
+    path = Path(path)
+    top = _Table(_parsed(path), str(path), SUITE_KEYS)
+    n, seed = top.whole("n", 1000, least=1), top.whole("seed", 0, least=0)
+    data = top.text("data")
+    if data is not None and not data.startswith(FOLDER) and data not in DATASETS:
+        unknown_name(f"{path}: data", data, [*DATASETS, FOLDER + "PATH"])
+    with top.saying_where():
+        alpha = check_fraction(top.value("alpha", 0.05, (float,)), "alpha")
+    models = [
+        SuiteModel(table.text("name"), _detectors(table), table.whole("n", n, least=1))
+        for table in top.tables("model", MODEL_KEYS)
+    ]
+    if not models:
+        models = [SuiteModel(None, DEFAULTS, n)]
+    most = max(model.n for model in models)
+    planned = [each for table in top.tables("attack", ATTACK_KEYS) for each in _attacks(table, seed, most)]
+    if not planned:
+        raise InputError(f"{path}: attack: got none, must be at least one [[attack]] table")
+    files = [each.spec(detector="", alpha=alpha, n=1, data="", model="", weights="").path for each in planned]
+    for each, file in zip(planned, files, strict=True):
+        if files.count(file) > 1:
+            raise InputError(f"{path}: attack: got {each.name} {each.norm} {each.eps:g} twice, must be there once")
+    return Suite(path, data, alpha, tuple(models), tuple(planned))
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"suite: no file {path}") from None
+    except OSError as error:
+        raise InputError(f"suite: {path} cannot be read ({error.strerror})") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise InputError(f"suite: {path} is not TOML ({error})") from error
+
+
+def _detectors(table: _Table) -> tuple[str, ...]:
+    names = table.several("detectors", str, list(DEFAULTS))
+    with table.saying_where():
+        for name in names:
+            load_score(name)
+    return tuple(dict.fromkeys(names))
+
+
+def _attacks(table: _Table, seed: int, most: int) -> list[Planned]:
+    """One attack at each of its eps."""
+    name, norm, engine = table.text("name"), table.text("norm") or "linf", table.text("engine")
+    n, parameters = table.whole("n", most, least=1), table.value("parameters", {}, (dict,))
+    if name is None:
+        raise InputError(f"{table.where}: name: is missing")
+    with table.saying_where():
+        planned = [
+            Planned(name, float(eps), norm, engine, seed, n, parameters)
+            for eps in dict.fromkeys(table.several("eps", float, []))
+        ]
+        for each in planned:
+            each.load()
+    return planned
+
+
+class _Table:
+    """A table of the file, whose errors say where they are."""
+
+    def __init__(self, values: Any, where: str, keys: Iterable[str]) -> None:
+        if not isinstance(values, Mapping):
+            raise InputError(f"{where}: got {values!r}, must be a table")
+        self.values, self.where = values, where
+        for key in values:
+            if key not in keys:
+                unknown_name(f"{where}: key", key, keys)
+
+    def tables(self, key: str, keys: Iterable[str]) -> list[_Table]:
+        """Those of an array of tables."""
+        found = self.value(key, [], (list,))
+        return [_Table(values, f"{self.where}: {key} {index}", keys) for index, values in enumerate(found, 1)]
+
+    def value(self, key: str, default: Any, kinds: tuple[type, ...]) -> Any:
+        """A value of one of these types; a whole number is a number, a truth value is none."""
+        found = self.values.get(key, default)
+        allowed = (*kinds, int) if float in kinds else kinds
+        if found is not default and (not isinstance(found, allowed) or isinstance(found, bool)):
+            names = " or ".join(_KINDS[kind] for kind in kinds)
+            raise InputError(f"{self.where}: {key}: got {found!r}, must be {names}")
+        return found
+
+    def text(self, key: str) -> str | None:
+        found: str | None = self.value(key, None, (str,))
+        return found
+
+    def whole(self, key: str, default: int, least: int) -> int:
+        found: int = self.value(key, default, (int,))
+        if found < least:
+            raise InputError(f"{self.where}: {key}: got {found}, must be at least {least}")
+        return found
+
+    def several(self, key: str, kind: type, default: list[Any]) -> list[Any]:
+        """One value or a list of them."""
+        found = self.value(key, default, (kind, list))
+        found = found if isinstance(found, list) else [found]
+        if not found:
+            raise InputError(f"{self.where}: {key}: must be at least one")
+        for each in found:
+            _Table({key: each}, self.where, [key]).value(key, None, (kind,))
+        return found
+
+    @contextlib.contextmanager
+    def saying_where(self) -> Iterator[None]:
+        """An error inside says where the table is."""
+        try:
+            yield
+        except InputError as error:
+            where = "" if str(error).startswith(self.where) else f"{self.where}: "
+            raise InputError(f"{where}{error}") from error
+
+
+_KINDS: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "a table",
+}

@@ -1,0 +1,220 @@
+"""The report of a suite: report.json, report.md with its pictures, and report.html, all from the stored results."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import provenance
+from ..files import atomic_write, slug
+from . import plots, report, store, suite_plots
+from .cell import Spec, budget
+from .report import Result, doubted, percent
+from .suite_run import SuiteRun
+from .worst_case import worst_case
+
+WORST_CASE = """\
+**Robust risk**, the headline: the share of images that are wrong or rejected when clean, or that at least one of all
+attacks turns into a wrong label that is accepted; with its 95 % Clopper-Pearson interval. *Within* also counts the
+attacks with a smaller eps, which an adversary with the larger one may use. *Strongest* is the attack that broke the
+most images by itself. An adversary may be better than all of these: both are lower bounds."""
+BROKE = """\
+Of the images that were classified correctly and accepted when clean: how many each attack turned into an accepted wrong
+label, and in brackets how many no other attack did."""
+UNAWARE = "No attack here knows the detector: a robust risk without one means little."
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report, the same in Markdown and in HTML: `rows` with the heading first."""
+
+    title: str
+    text: str
+    rows: list[list[str]]
+
+
+def write(run: SuiteRun, out: str | Path, needs_data_dir: bool = False) -> list[Path]:
+    """Write the report of a suite that was run.
+
+    Args:
+        run: from `run_suite`.
+        out: folder of all results, which it goes to.
+        needs_data_dir: whether the command that makes the report again must say where the data is.
+
+    Returns:
+        The files: report.json, report.md, report.html, and the pictures.
+    """
+    from .html import page
+
+    out = Path(out)
+    results, entries = store.measured(run.results), worst_case(run.results)
+    command = _command(run, out, needs_data_dir)
+    content = {
+        "suite": run.suite.path.name,
+        "command": command,
+        "commit": provenance.commit(),
+        "alpha": run.suite.alpha,
+        "worst_case": entries,
+        "failed": [
+            {key: result[key] for key in ("spec", "error")} for result in run.results if store.is_failed(result)
+        ],
+        "cells": [str(Spec(**result["spec"]).path) for result in run.results],
+    }
+    written = [atomic_write(out / "report.json", json.dumps(content, indent=2, allow_nan=False) + "\n")]
+    made = [*_worst_tables(entries), *_broke_tables(entries)]
+    pictures = _pictures(run, results, entries, out) if entries else []
+    notes = [_summary(run), *report.failures(run.results), *_partial(entries)]
+    written.append(atomic_write(out / "report.md", _markdown(run, notes, made, pictures, command)))
+    written.append(
+        atomic_write(out / "report.html", page(f"Suite {run.suite.path.name}", notes, made, results, entries))
+    )
+    return [*written, *pictures]
+
+
+def tables(run: SuiteRun) -> str:
+    """The worst-case tables as text, for a terminal."""
+    worst = _worst_tables(worst_case(run.results))
+    return "\n\n".join(f"{table.title}\n\n{report.grid(table.rows)}" for table in worst)
+
+
+def _worst_tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
+    """One a budget, a row a model and detector."""
+    head = [
+        "data",
+        "model",
+        "detector",
+        "n",
+        "clean acc.",
+        "clean rej.",
+        "robust risk",
+        "within",
+        "strongest",
+        "attacks",
+    ]
+    made: list[Table] = []
+    for norm, eps in sorted({(entry["norm"], entry["eps"]) for entry in entries}):
+        rows = [head]
+        for entry in entries:
+            if (entry["norm"], entry["eps"]) == (norm, eps):
+                strongest = max(entry["attacks"], key=lambda attack: attack["broke"])
+                aware = sum(attack["knows_detector"] for attack in entry["attacks"])
+                failed = f", {len(entry['failed'])} FAILED" if entry["failed"] else ""
+                rows.append(
+                    [
+                        entry["data"],
+                        entry["model"],
+                        entry["detector"],
+                        str(entry["n"]),
+                        percent(entry["clean_accuracy"]),
+                        percent(entry["clean_rejection_rate"]),
+                        doubted(_with_interval(entry, "robust_risk"), entry["checks"]),
+                        _with_interval(entry, "robust_risk_within"),
+                        doubted(strongest["attack"], strongest["checks"]),
+                        f"{len(entry['attacks'])} ({aware} aware){failed}",
+                    ]
+                )
+        made.append(Table(f"Worst case, {norm} {eps:g}", WORST_CASE if not made else "", rows))
+    return made
+
+
+def _broke_tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
+    """One a data set, model and norm: a row an attack and eps, a column a detector."""
+    made: list[Table] = []
+    for place in suite_plots.places(entries):
+        here = [entry for entry in entries if tuple(entry[key] for key in suite_plots.PLACE) == place]
+        detectors = list(dict.fromkeys(entry["detector"] for entry in here))
+        found: dict[tuple[float, str], dict[str, dict[str, Any]]] = {}
+        for entry in here:
+            for attack in entry["attacks"]:
+                found.setdefault((entry["eps"], attack["attack"]), {})[entry["detector"]] = attack
+        rows = [["eps", "attack", "aware", "images", *detectors]]
+        for (eps, title), by_detector in found.items():
+            first = next(iter(by_detector.values()))
+            aware = "yes" if first["knows_detector"] else "no"
+            figures = [_broke(by_detector.get(detector)) for detector in detectors]
+            rows.append([f"{eps:g}", title, aware, str(first["images"]), *figures])
+        made.append(Table(f"What each attack broke: {', '.join(place)}", BROKE if not made else "", rows))
+    return made
+
+
+def _broke(attack: dict[str, Any] | None) -> str:
+    return "–" if attack is None else doubted(f"{attack['broke']} ({attack['only']})", attack["checks"])
+
+
+def _with_interval(entry: dict[str, Any], name: str) -> str:
+    low, high = entry[f"{name}_interval"]
+    return f"{percent(entry[name])} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _pictures(run: SuiteRun, results: list[Result], entries: list[dict[str, Any]], out: Path) -> list[Path]:
+    made = [suite_plots.risk(entries, out / "risk.png")]
+    for place in suite_plots.places([result["spec"] for result in results]):
+        here = [result for result in results if tuple(result["spec"][key] for key in suite_plots.PLACE) == place]
+        name = slug("-".join(place))
+        made += [
+            suite_plots.heat(here, out / f"heat-{name}.png"),
+            plots.roc(here, out / f"roc-{name}.png", log_x=True),
+        ]
+    for bench in run.benches:
+        of_model = [result for result in results if Spec(**result["spec"]).folder == bench.folder]
+        made += suite_plots.sheets(bench, of_model, out)
+    return made
+
+
+def _markdown(run: SuiteRun, notes: list[str], made: list[Table], pictures: list[Path], command: str) -> str:
+    shown = ["\n\n".join(filter(None, [f"## {table.title}", table.text, report.grid(table.rows)])) for table in made]
+    drawn = [f"![{path.stem}]({path.name})" for path in pictures]
+    cells = [f"## Every cell\n\n{report.table(run.results)}\n\n{report.DEFINITIONS}", *report.fired(run.results)]
+    parts = [
+        f"# Suite {run.suite.path.name}",
+        *notes,
+        *shown,
+        *drawn,
+        *cells,
+        f"## Again\n\n```sh\n{command}\n```",
+        f"The curves to look into: [report.html](report.html). {_environment(run)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(run: SuiteRun) -> str:
+    models = "; ".join(
+        f"{bench.subject.name} on the first {len(bench.y)} test images of {bench.subject.data.name}"
+        for bench in run.benches
+    )
+    aware = any(result["knows_detector"] for result in store.measured(run.results))
+    text = f"{models}. Detectors calibrated to a false-alarm rate of {run.suite.alpha:g}."
+    return text if aware else f"{text} **{UNAWARE}**"
+
+
+def _partial(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Which attacks were run on fewer images than the others."""
+    fewer = dict.fromkeys(
+        f"{attack['attack']} on {attack['images']} of {entry['n']} images ({entry['model']}, {budget(entry)})"
+        for entry in entries
+        for attack in entry["attacks"]
+        if attack["images"] < entry["n"]
+    )
+    text = "; ".join(fewer)
+    return [f"Run on fewer images, so that the others count as not broken by them: {text}."] if fewer else []
+
+
+def _environment(run: SuiteRun) -> str:
+    environments = {json.dumps(result["environment"], sort_keys=True): result["environment"] for result in run.results}
+    lines = []
+    for environment in environments.values():
+        versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+        lines.append(
+            f"Commit {environment['commit']}, {environment['device']}, {environment['threads']} threads; {versions}."
+        )
+    seconds = sum(result["seconds"] for result in store.measured(run.results))
+    return "\n\n".join([f"{seconds / 60:.1f} minutes in all cells together.", *lines])
+
+
+def _command(run: SuiteRun, out: Path, needs_data_dir: bool) -> str:
+    command = shlex.join(["robustrecon", "bench", "--suite", str(run.suite.path), "--out", str(out)])
+    return f'{command} --data-dir "$DATA_DIR"' if needs_data_dir else command

@@ -1,0 +1,153 @@
+"""Running a suite: every cell of every model, in this process or in several; what is done is not run again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import check_writable, slug
+from ..runtime import Progress
+from ..subject import RUNS, load_subject
+from ..types import InputError
+from . import store
+from .plan import Planned
+from .runner import Bench
+from .suite import Suite, SuiteModel
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """A suite that was run.
+
+    Attributes:
+        suite: what was to be measured.
+        benches: one for each of its models.
+        results: one for each cell, in the order of the file; failures among them.
+    """
+
+    suite: Suite
+    benches: tuple[Bench, ...]
+    results: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """One attack at one eps on one model, with the detectors that it is still to be judged by."""
+
+    model: SuiteModel
+    bench: Bench
+    planned: Planned
+    detectors: tuple[str, ...]
+
+
+def run_suite(
+    suite: Suite,
+    out: str | Path = "runs/results",
+    data_dir: str | Path = "data",
+    *,
+    workers: int = 1,
+    backend: str = "loky",
+    device: str = "auto",
+    progress: bool = True,
+) -> SuiteRun:
+    """Measure every cell of a suite.
+
+    A cell that fails is recorded, as by `run`, and the others go on.
+
+    Args:
+        suite: from `read_suite`.
+        out: folder of all results; a cell that is stored there already is not run again.
+        data_dir: where the data is.
+        workers: processes; 1 with "loky" is this process.
+        backend: "loky" (processes on this machine), "dask" or "ray"; where those have a cluster already, `out`,
+            `data_dir` and the models must be in the same place on all its machines.
+        device: to attack on.
+        progress: show progress on stderr.
+
+    Raises:
+        InputError: no such model or data, models whose results would have the same place, too few calibration images
+            for alpha, an unwritable folder, or a backend that is not there.
+    """
+    from .parallel import check_workers
+
+    check_workers(workers, backend)
+    check_writable(Path(out))
+    benches = tuple(_benches(suite, Path(out), data_dir, device, progress))
+    cells = [
+        (model, bench, planned, detector)
+        for model, bench in zip(suite.models, benches, strict=True)
+        for planned in suite.attacks
+        for detector in model.detectors
+    ]
+    todo = list(_todo(suite, benches))
+    left = sum(len(each.detectors) for each in todo)
+    if progress and left < len(cells):
+        print(f"done before: {len(cells) - left} of {len(cells)} cells", file=sys.stderr)
+    with Progress(suite.path.name, len(cells), "cells", progress) as bar:
+        bar.resume(len(cells) - left)
+        for n in _run(todo, suite, data_dir, workers, backend, device):
+            bar.advance(n)
+    results = [store.find_any(Path(out), bench.spec(planned, detector)) for _, bench, planned, detector in cells]
+    return SuiteRun(suite, benches, tuple(result for result in results if result is not None))
+
+
+def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progress: bool) -> Iterator[Bench]:
+    """Every model with its data: what is missing shows before anything runs."""
+    folders: dict[Path, str | None] = {}
+    for model in suite.models:
+        subject = load_subject(model.name, suite.data, data_dir, device, progress)
+        bench = Bench(subject, model.detectors, suite.alpha, model.n, out, progress=False)
+        if bench.folder in folders:
+            raise InputError(
+                f"{suite.path}: model: {folders[bench.folder]} and {model.name} are both called {bench.folder}, must "
+                "differ in recipe or be in suites of their own, with an --out each"
+            )
+        folders[bench.folder] = model.name
+        yield bench
+
+
+def _todo(suite: Suite, benches: tuple[Bench, ...]) -> Iterator[_Todo]:
+    """What is not stored yet, in the order of the file."""
+    for model, bench in zip(suite.models, benches, strict=True):
+        for planned in suite.attacks:
+            left = tuple(name for name in model.detectors if bench.done(planned, name) is None)
+            for group in [[name] for name in left] if planned.load().knows_detector else [left]:
+                if group:
+                    yield _Todo(model, bench, planned, tuple(group))
+
+
+def _run(
+    todo: list[_Todo], suite: Suite, data_dir: str | Path, workers: int, backend: str, device: str
+) -> Iterator[int]:
+    """Do it all; gives numbers of cells as they are done."""
+    if workers == 1 and backend == "loky":
+        for each in todo:
+            yield len(each.bench.cells(each.planned, each.detectors))
+        return
+    import joblib
+
+    from .parallel import Place, Unit, run_units
+
+    threads = max(1, joblib.cpu_count() // workers)
+
+    def unit(each: _Todo) -> Unit:
+        data = each.bench.subject.data.name
+        place = Place(
+            model=each.model.name or str(RUNS / slug(data)),
+            data=data,
+            data_dir=str(data_dir),
+            device=device,
+            weights=each.bench.subject.weights,
+            detectors=each.model.detectors,
+            alpha=suite.alpha,
+            n=each.model.n,
+            root=str(each.bench.root),
+            threads=threads,
+        )
+        return Unit(place, each.planned, each.detectors)
+
+    if todo:
+        yield from run_units(map(unit, todo), workers, backend)
