@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -108,10 +109,16 @@ def _backend(workers: int, backend: str) -> Iterator[dict[str, Any]]:
         import ray
         from ray.util.joblib import register_ray
 
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False)
+        started = not ray.is_initialized()
+        if started:
+            local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers}
+            ray.init(log_to_driver=False, **local)
         register_ray()
-        yield {"backend": "ray"}
+        try:
+            yield {"backend": "ray"}
+        finally:
+            if started:
+                ray.shutdown()
     else:
         yield {"backend": backend}
 
