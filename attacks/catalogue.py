@@ -35,6 +35,51 @@ def _three_engines(own: str, torchattacks: str, art: str) -> dict[str, str]:
     }
 
 
+def _with_rejecting(description: str, citation: str, engine: str, place: str) -> list[Entry]:
+    """The attack on the plain logits, and the one on the decision with rejection."""
+    return [
+        Entry(description, citation, {engine: f"attacks.adapters.{place}"}),
+        Entry(f"knows the detector: {description}", citation, {engine: f"attacks.adapters.{place}Rejecting"}),
+    ]
+
+
+_BOTH: dict[str, list[Entry]] = {
+    "apgd-ce": _with_rejecting(
+        "projected gradient ascent on the cross-entropy, its step sizes adapting",
+        "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
+        "attacks. ICML 2020",
+        "torchattacks",
+        "autoattack:ApgdCe",
+    ),
+    "apgd-t": _with_rejecting(
+        "projected gradient ascent on a ratio of differences of logits, for each likely wrong label in turn",
+        "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
+        "attacks. ICML 2020",
+        "torchattacks",
+        "autoattack:ApgdT",
+    ),
+    "fab-t": _with_rejecting(
+        "the nearest misread image, for each likely wrong label in turn",
+        "Croce, Hein: Minimally distorted adversarial examples with a fast adaptive boundary attack. ICML 2020",
+        "torchattacks",
+        "autoattack:FabT",
+    ),
+    "square": _with_rejecting(
+        "random search with squares, by logits alone",
+        "Andriushchenko, Croce, Flammarion, Hein: Square Attack: a query-efficient black-box adversarial attack via "
+        "random search. ECCV 2020",
+        "torchattacks",
+        "autoattack:Square",
+    ),
+    "hop-skip-jump": _with_rejecting(
+        "along the boundary from an image of another label, by decisions alone",
+        "Chen, Jordan, Wainwright: HopSkipJumpAttack: A Query-Efficient Decision-Based Attack. IEEE Symposium on "
+        "Security and Privacy 2020",
+        "art",
+        "hop_skip_jump:HopSkipJump",
+    ),
+}
+
 CATALOGUE: dict[str, Entry] = {
     "fgsm": Entry(
         "one step of the size of the budget along the sign of the gradient",
@@ -83,6 +128,19 @@ CATALOGUE: dict[str, Entry] = {
         "Projected Gradient Descent. ICLR 2022",
         {"own": "attacks.selective:SelectivePGD"},
     ),
+    "eot": Entry(
+        "pgd on the mean over several passes, for models that draw random numbers",
+        "Athalye, Engstrom, Ilyas, Kwok: Synthesizing Robust Adversarial Examples. ICML 2018; Athalye, Carlini, "
+        "Wagner: Obfuscated Gradients Give a False Sense of Security. ICML 2018",
+        {"own": "attacks.eot:EOT"},
+    ),
+    "bpda": Entry(
+        "pgd with the identity as the backward pass of parts that have no useful gradient",
+        "Athalye, Carlini, Wagner: Obfuscated Gradients Give a False Sense of Security. ICML 2018",
+        {"own": "attacks.bpda:BPDA"},
+    ),
+    **{name: plain for name, (plain, _) in _BOTH.items()},
+    **{f"{name}-rejecting": knowing for name, (_, knowing) in _BOTH.items()},
 }
 
 

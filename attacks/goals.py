@@ -135,3 +135,20 @@ def scored(victim: Victim) -> ScoredVictim:
     if not isinstance(victim, ScoredVictim):
         raise InputError(f"model: {type(victim).__name__} has no score(x); an attack that knows the detector needs it")
     return victim
+
+
+def require_gradient(victim: Victim, x: Tensor, goal: Goal, attack_name: str) -> None:
+    """Make sure that an attack that follows gradients has one to follow where the goal asks about the detector.
+
+    Raises:
+        InputError: the score is cut off from x; says which attacks need no gradient.
+    """
+    if not any(isinstance(part, Undetected) for part in goal.parts()):
+        return
+    with torch.enable_grad():
+        _, score = judged(victim, x.detach().clone().requires_grad_())
+    if not score.requires_grad:
+        raise InputError(
+            f"model: the score of {type(victim).__name__} has no gradient with respect to x, which {attack_name} "
+            "follows; attack it with square-rejecting or hop-skip-jump-rejecting, which need none"
+        )

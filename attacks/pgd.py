@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
 from .base import Attack, IterativeAttack
+from .finite import finite, not_finite, refuse
 from .goals import Goal
+
+WORTH_SHRINKING = 0.9  # share of the batch still standing, above which copying it costs more than it saves
 
 
 class PGD(IterativeAttack):
@@ -16,37 +20,102 @@ class PGD(IterativeAttack):
 
     Keeps the best point seen, not the last: one that meets the goal before one that does not, then the higher loss.
     A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
+
+    Args:
+        eps, steps, alpha, random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
+        early_exit: images that meet the goal leave the batch: the same images fall, sooner, with a lower loss.
+
+    Raises:
+        NonFiniteLoss: from a call, when the loss or its gradient is not finite.
     """
 
     name = "pgd"
 
+    def __init__(
+        self,
+        eps: float = 0.3,
+        steps: int = 40,
+        alpha: float | None = None,
+        random_start: bool = True,
+        norm: str = "linf",
+        restarts: int = 1,
+        seed: int = 0,
+        batch_size: int = 128,
+        early_exit: bool = False,
+    ) -> None:
+        super().__init__(eps, steps, alpha, random_start, norm, restarts, seed, batch_size)
+        self.early_exit = early_exit
+
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        moved = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
-        best, reached = moved, torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        highest = torch.full((len(x),), -math.inf, device=x.device)
+        start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
+        result = start.clone() if self.early_exit else start
+        standing = _Standing.all_of(x, y, start)
+        broken = torch.zeros_like(standing.reached)
         for step in range(self.steps + 1):
-            moved = moved.detach().requires_grad_()
-            met, loss = goal.assess(victim, moved, y)
-            better = (met & ~reached) | ((met == reached) & (loss.detach() > highest))
-            best = torch.where(better.view(-1, 1, 1, 1), moved.detach(), best)
-            highest, reached = torch.where(better, loss.detach(), highest), reached | met
+            moved = standing.moved.detach().requires_grad_()
+            met, loss = goal.assess(victim, moved, standing.y)
+            standing.note(moved.detach(), met, loss.detach())
             if step == self.steps:
+                break
+            n_standing = int((~standing.reached).sum()) if self.early_exit else len(standing.rows)
+            if not n_standing:
                 break
             # A sum, not a mean: a mean over the batch pushes small gradients towards zero.
             (gradient,) = torch.autograd.grad(loss.sum(), moved)
-            moved = self.threat.project(moved.detach() + self.alpha * self.threat.steepest(gradient), x)
-        return best
+            broken[standing.rows] |= not_finite(loss, gradient)
+            standing.moved = self.threat.project(
+                moved.detach() + self.alpha * self.threat.steepest(gradient), standing.x
+            )
+            if n_standing < WORTH_SHRINKING * len(standing.rows):
+                result[standing.rows] = standing.best
+                standing = standing.at((~standing.reached).nonzero().squeeze(1))
+        refuse(self.name, broken)
+        if not self.early_exit:
+            return standing.best
+        result[standing.rows] = standing.best
+        return result
+
+
+@dataclass
+class _Standing:
+    """The images that are still attacked, one row each; `rows` is where they lie in the batch."""
+
+    rows: Tensor
+    x: Tensor
+    y: Tensor
+    moved: Tensor
+    best: Tensor
+    highest: Tensor
+    reached: Tensor
+
+    @classmethod
+    def all_of(cls, x: Tensor, y: Tensor, start: Tensor) -> _Standing:
+        rows = torch.arange(len(x), device=x.device)
+        return cls(rows, x, y, start, start, torch.full_like(rows, -math.inf, dtype=x.dtype), rows < 0)
+
+    def note(self, moved: Tensor, met: Tensor, loss: Tensor) -> None:
+        better = (met & ~self.reached) | ((met == self.reached) & (loss > self.highest))
+        self.best = torch.where(better.view(-1, 1, 1, 1), moved, self.best)
+        self.highest, self.reached = torch.where(better, loss, self.highest), self.reached | met
+
+    def at(self, kept: Tensor) -> _Standing:
+        return _Standing(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
 class FGSM(Attack):
     """One step of size eps along the steepest direction (the gradient's sign for linf).
 
     I. Goodfellow, J. Shlens, C. Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015.
+
+    Raises:
+        NonFiniteLoss: from a call, when the loss or its gradient is not finite.
     """
 
     name = "fgsm"
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         moved = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(goal.assess(victim, moved, y)[1].sum(), moved)
+        loss = goal.assess(victim, moved, y)[1]
+        (gradient,) = torch.autograd.grad(loss.sum(), moved)
+        finite(self.name, loss, gradient)
         return self.threat.project(x + self.threat.eps * self.threat.steepest(gradient), x)

@@ -26,8 +26,8 @@ class ArtPGD(IterativeAttack):
         )
 
         attack = ProjectedGradientDescentPyTorch(
-            _estimator(victim, x),
-            norm=_norm(self.threat.norm),
+            estimator(victim, x),
+            norm=norm_of(self.threat.norm),
             eps=self.threat.eps,
             eps_step=self.alpha,
             max_iter=self.steps,
@@ -48,15 +48,16 @@ class ArtFGSM(Attack):
         from art.attacks.evasion import FastGradientMethod
 
         attack = FastGradientMethod(
-            _estimator(victim, x),
-            norm=_norm(self.threat.norm),
+            estimator(victim, x),
+            norm=norm_of(self.threat.norm),
             eps=self.threat.eps,
             batch_size=len(x),
         )
         return _generate(attack, x, y)
 
 
-def _estimator(victim: nn.Module, x: Tensor) -> Any:
+def estimator(victim: nn.Module, x: Tensor) -> Any:
+    """ART's `PyTorchClassifier` around `victim`, for images like x (B, C, H, W) and on their device."""
     from art.estimators.classification import PyTorchClassifier
 
     if x.device.type not in ("cpu", "cuda"):
@@ -75,7 +76,8 @@ def _estimator(victim: nn.Module, x: Tensor) -> Any:
         )
 
 
-def _norm(name: str) -> float:
+def norm_of(name: str) -> float:
+    """ART's name of a norm."""
     return np.inf if name == "linf" else 2
 
 

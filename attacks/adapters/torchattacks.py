@@ -23,7 +23,7 @@ class TorchattacksPGD(IterativeAttack):
         import torchattacks
 
         kind = torchattacks.PGD if self.threat.norm == "linf" else torchattacks.PGDL2
-        return _run(kind, victim, x, y, self.threat.eps, self.alpha, self.steps, self.random_start)
+        return made(kind, victim, x, self.threat.eps, self.alpha, self.steps, self.random_start)(x, y)
 
 
 class TorchattacksFGSM(Attack):
@@ -36,12 +36,15 @@ class TorchattacksFGSM(Attack):
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         import torchattacks
 
-        return _run(torchattacks.FGSM, victim, x, y, self.threat.eps)
+        return made(torchattacks.FGSM, victim, x, self.threat.eps)(x, y)
 
 
-def _run(kind: Callable[..., Any], victim: nn.Module, x: Tensor, y: Tensor, *settings: float) -> Tensor:
-    """It guesses the device from the first parameter; where there is none it complains, on standard output."""
+def made(kind: Callable[..., Any], victim: nn.Module, x: Tensor, *settings: Any, **named: Any) -> Any:
+    """The library's attack on `victim`, on the device of x.
+
+    It guesses the device from the first parameter; where there is none it complains, on standard output.
+    """
     with contextlib.redirect_stdout(sys.stderr):
-        attack = kind(victim, *settings)
+        attack = kind(victim, *settings, **named)
     attack.set_device(x.device)
-    return attack(x, y)
+    return attack

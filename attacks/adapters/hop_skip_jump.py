@@ -1,0 +1,125 @@
+"""HopSkipJump, by the Adversarial Robustness Toolbox: asks for nothing but decisions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..base import at_least
+from ..rejecting import ClassifierAttack
+from ..threat import Threat
+from .art import estimator, norm_of
+
+NOISE = 100  # images of noise to start from where no clean one will do
+
+
+class HopSkipJump(ClassifierAttack):
+    """ART's `HopSkipJump`, image by image, from the nearest image of the batch that has another label.
+
+    Stops as soon as it is inside the budget. J. Chen, M. I. Jordan, M. J. Wainwright, "HopSkipJumpAttack: A
+    Query-Efficient Decision-Based Attack", IEEE Symposium on Security and Privacy 2020.
+
+    Args:
+        eps: radius of the budget, in [0, 1] pixel units.
+        queries: decisions asked for, an image.
+        norm, restarts, seed, batch_size: as for every `Attack`.
+    """
+
+    name = "hop-skip-jump"
+    needs_gradient = False
+
+    def __init__(
+        self,
+        eps: float = 0.3,
+        queries: int = 5000,
+        norm: str = "linf",
+        restarts: int = 1,
+        seed: int = 0,
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__(eps, norm, restarts, seed, batch_size)
+        self.queries = at_least(1, queries, "queries")
+
+    @torch.no_grad()
+    def fool(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+        from art.attacks.evasion import HopSkipJump as ArtHopSkipJump
+
+        watched = _Watched(classifier, self.threat, self.queries)
+        attack = ArtHopSkipJump(
+            estimator(watched, x),
+            batch_size=self.batch_size,
+            norm=norm_of(self.threat.norm),
+            max_iter=self.queries,  # more than there can be: the queries bound it
+            verbose=False,
+        )
+        noise = torch.rand(NOISE, *x.shape[1:], device=x.device)
+        labels = classifier(x).argmax(1), classifier(noise).argmax(1)
+        moved = x[rows]
+        for row, (image, label) in enumerate(zip(x[rows], y[rows], strict=True)):
+            starts = next(
+                (pool[of != label] for pool, of in zip((x, noise), labels, strict=True) if (of != label).any()), None
+            )
+            if starts is None:
+                continue
+            start = starts[self.threat.distance(starts - image).argmin()]
+            watched.aim(image, label)
+            try:
+                attack.generate(_array(image), label.cpu().numpy()[None], x_adv_init=_array(start))
+            except _Enough:
+                moved[row] = watched.nearest
+        return moved
+
+
+class HopSkipJumpRejecting(HopSkipJump):
+    """`HopSkipJump` on the decision with rejection."""
+
+    name = "hop-skip-jump-rejecting"
+    knows_detector = True
+
+
+class _Enough(Exception):
+    """The budget is kept, or the queries are spent."""
+
+
+class _Watched(nn.Module):
+    """The classifier under attack: counts what it is asked and keeps the nearest misread image.
+
+    The library would go on where the attack has succeeded already, and for ever where rounding puts its point on the
+    wrong side of the boundary.
+    """
+
+    def __init__(self, classifier: nn.Module, threat: Threat, queries: int) -> None:
+        super().__init__()
+        self.classifier, self.threat, self.queries = classifier, threat, queries
+        self.training = classifier.training
+        self.watching = False
+
+    def aim(self, image: Tensor, label: Tensor) -> None:
+        self.watching, self.image, self.label = True, image, label
+        self.nearest, self.distance, self.left = image, math.inf, self.queries
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.watching:
+            return self.classifier(x)
+        x = x.to(self.image)  # the library hands over double precision at times
+        self.left -= len(x)
+        if self.left < 0:
+            raise _Enough
+        logits = self.classifier(x)
+        distance = self.threat.distance(x - self.image).masked_fill(logits.argmax(1) == self.label, math.inf)
+        found = int(distance.argmin())
+        if distance[found] < self.distance:
+            self.nearest, self.distance = x[found], float(distance[found])
+            if self.distance <= self.threat.eps:
+                inside = self.threat.project(self.nearest[None], self.image[None])
+                if self.classifier(inside).argmax() != self.label:
+                    self.nearest = inside[0]
+                    raise _Enough
+        return logits
+
+
+def _array(image: Tensor) -> np.ndarray:
+    return image[None].cpu().numpy()

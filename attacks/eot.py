@@ -1,0 +1,82 @@
+"""Expectation over transformation: the attack on models that draw random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .base import at_least
+from .goals import Goal, judged, scored
+from .pgd import PGD
+
+
+class Expected(nn.Module):
+    """A victim whose logits and score are means over several passes, each with its own random numbers.
+
+    Args:
+        victim: logits (B, K) of images (B, C, H, W), and a score where it has one.
+        samples: passes.
+    """
+
+    def __init__(self, victim: nn.Module, samples: int) -> None:
+        super().__init__()
+        self.victim, self.samples = victim, samples
+        self.training = victim.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mean logits (B, K)."""
+        return self._mean(lambda: (self.victim(x),))[0]
+
+    def score(self, x: Tensor) -> Tensor:
+        """Mean scores (B,).
+
+        Raises:
+            InputError: the victim has no score.
+        """
+        return self._mean(lambda: (scored(self.victim).score(x),))[0]
+
+    def logits_and_score(
+        self, x: Tensor, predicted: Tensor | None = None, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Both means; arguments as for `attacks.goals.judged`."""
+        logits, score = self._mean(lambda: judged(self.victim, x, predicted, labels))
+        return logits, score
+
+    def _mean(self, look: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        passes = [look() for _ in range(self.samples)]
+        return tuple(torch.stack(column).mean(0) for column in zip(*passes, strict=True))
+
+
+class EOT(PGD):
+    """Projected gradient ascent on the mean over the victim's random numbers.
+
+    A. Athalye, L. Engstrom, A. Ilyas, K. Kwok, "Synthesizing Robust Adversarial Examples", ICML 2018; A. Athalye,
+    N. Carlini, D. Wagner, "Obfuscated Gradients Give a False Sense of Security", ICML 2018.
+
+    Args:
+        samples: passes that a step averages over.
+        Others as for `PGD`.
+    """
+
+    name = "eot"
+
+    def __init__(
+        self,
+        eps: float = 0.3,
+        steps: int = 40,
+        alpha: float | None = None,
+        random_start: bool = True,
+        norm: str = "linf",
+        restarts: int = 1,
+        seed: int = 0,
+        batch_size: int = 128,
+        early_exit: bool = False,
+        samples: int = 16,
+    ) -> None:
+        super().__init__(eps, steps, alpha, random_start, norm, restarts, seed, batch_size, early_exit)
+        self.samples = at_least(1, samples, "samples")
+
+    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        return super().run(Expected(victim, self.samples), x, y, goal)
