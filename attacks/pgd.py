@@ -48,17 +48,17 @@ class PGD(IterativeAttack):
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
-        result = start.clone() if self.early_exit else start
+        result = start.clone()
         standing = _Standing.all_of(x, y, start)
         broken = torch.zeros_like(standing.reached)
         for step in range(self.steps + 1):
-            moved = standing.moved.detach().requires_grad_()
+            moved = standing.moved.detach().requires_grad_(step < self.steps)
             met, loss = goal.assess(victim, moved, standing.y)
             standing.note(moved.detach(), met, loss.detach())
-            if step == self.steps:
-                break
-            n_standing = int((~standing.reached).sum()) if self.early_exit else len(standing.rows)
-            if not n_standing:
+            # The last point is looked at for those images alone that have met the goal nowhere else.
+            leave = self.early_exit or step == self.steps - 1
+            kept = (~standing.reached).nonzero().squeeze(1) if leave else standing.rows
+            if step == self.steps or not len(kept):
                 break
             # A sum, not a mean: a mean over the batch pushes small gradients towards zero.
             (gradient,) = torch.autograd.grad(loss.sum(), moved)
@@ -66,12 +66,10 @@ class PGD(IterativeAttack):
             standing.moved = self.threat.project(
                 moved.detach() + self.alpha * self.threat.steepest(gradient), standing.x
             )
-            if n_standing < WORTH_SHRINKING * len(standing.rows):
+            if len(kept) < WORTH_SHRINKING * len(standing.rows):
                 result[standing.rows] = standing.best
-                standing = standing.at((~standing.reached).nonzero().squeeze(1))
+                standing = standing.at(kept)
         refuse(self.name, broken)
-        if not self.early_exit:
-            return standing.best
         result[standing.rows] = standing.best
         return result
 
