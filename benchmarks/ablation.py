@@ -20,8 +20,9 @@ from typing import Any
 from scipy.stats import binomtest
 
 import attacks
-from robustrecon import Dataset, DefendedClassifier, InputError, load_data, provenance
+from robustrecon import DefendedClassifier, InputError, provenance
 from robustrecon.bench.report import grid, percent
+from robustrecon.data import Dataset, load_data
 from robustrecon.files import atomic_write
 from robustrecon.training import Recipe, load_recipe, train
 
