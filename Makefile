@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: bench test test-slow lint results readme speed clean
+.PHONY: bench test test-slow lint results robust readme speed clean
 
 bench: $(READY)  ## train the default model on the embedded digits, attack it, print the table
 	$(BIN)/robustrecon bench --attack pgd
@@ -24,6 +24,14 @@ results: $(READY)  ## everything under results/, from nothing; about 15 minutes 
 	$(BIN)/robustrecon bench --attack fgsm --attack pgd --attack selective --log-x --out results
 	$(BIN)/robustrecon bench --attack fgsm --attack pgd --attack selective --log-x --out results --data mnist --data-dir $(DATA_DIR)
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.readme
+
+WORKERS ?= 2
+robust: $(READY)  ## everything under results/robust, from the shipped networks; hours on 2 cores, a killed run goes on
+	$(BIN)/robustrecon bench --suite benchmarks/mnist.toml --data-dir $(DATA_DIR) --out results/robust --workers $(WORKERS)
+	$(BIN)/robustrecon bench --suite benchmarks/mnist-l2.toml --data-dir $(DATA_DIR) --out results/robust/l2 --workers $(WORKERS)
+	$(BIN)/robustrecon bench --suite benchmarks/digits.toml --out results/robust/digits --workers $(WORKERS)
+	$(BIN)/python -m benchmarks.ablation --data mnist --data-dir $(DATA_DIR) --out results/robust
 	$(BIN)/python -m benchmarks.readme
 
 readme: $(READY)  ## the README's tables, from results/

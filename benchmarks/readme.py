@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustrecon.bench import report, store
+from robustrecon.bench import report, store, suite_report
 from robustrecon.bench.cell import attack_title, budget
 from robustrecon.files import atomic_write
 
@@ -15,9 +15,31 @@ ROOT = Path(__file__).resolve().parents[1]
 DETECTORS = ("label_margin", "global_error")
 
 
+def worst_case_table(results: Path) -> str:
+    """The headline: the worst case over all attacks of every suite's report under results/robust."""
+    rows = [["data", "network", "detector", "budget", "n", "clean acc.", "clean rej.", "robust risk", "attacks"]]
+    for path in sorted((results / "robust").rglob("report.json"), key=lambda path: (len(path.parts), path)):
+        for entry in json.loads(path.read_text())["worst_case"]:
+            aware = sum(attack["knows_detector"] for attack in entry["attacks"])
+            rows.append(
+                [
+                    entry["data"],
+                    entry["model"],
+                    entry["detector"],
+                    budget(entry),
+                    str(entry["n"]),
+                    *(report.percent(entry[key]) for key in ("clean_accuracy", "clean_rejection_rate")),
+                    report.doubted(suite_report.risk(entry), entry["checks"]),
+                    f"{len(entry['attacks'])}, {aware} aware",
+                ]
+            )
+    return report.grid(rows)
+
+
 def results_tables(results: Path) -> str:
-    """For each model and data set a table with a row for each attack and budget."""
-    folders = sorted({path.parent.parent for path in results.rglob("*.json") if store.read(path) is not None})
+    """For each model and data set of single runs a table with a row for each attack and budget."""
+    cells = results.glob("*/*/*/*.json")  # results/DATA/MODEL/DETECTOR; suites have folders of their own, deeper
+    folders = sorted({path.parent.parent for path in cells if store.read(path) is not None})
     parts = []
     for folder in folders:
         cells = store.read_all(folder)
@@ -64,11 +86,12 @@ def _pivot(cells: Sequence[dict[str, Any]]) -> str:
 
 def rewritten(readme: str, results: Path) -> str:
     """The README with its marked blocks replaced by what the results say."""
-    for name, block in (("results", results_tables(results)), ("speed", speed_table(results))):
+    blocks = {"worst case": worst_case_table, "results": results_tables, "speed": speed_table}
+    for name, made in blocks.items():
         start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
         head, _, rest = readme.partition(start)
         _, _, tail = rest.partition(end)
-        readme = f"{head}{start}\n\n{block}\n\n{end}{tail}"
+        readme = f"{head}{start}\n\n{made(results)}\n\n{end}{tail}"
     return readme
 
 

@@ -137,7 +137,7 @@ def test_a_goal_that_a_library_would_not_pursue_is_refused(linear: Linear, engin
 
 def test_a_goal_about_a_detector_needs_one(linear: Linear) -> None:
     with pytest.raises(attacks.InputError, match=r"model: Linear has no score\(x\)"):
-        attacks.load("selective")(linear, torch.rand(2, *IMAGE), linear(torch.rand(2, *IMAGE)).argmax(1))
+        attacks.load("selective")(linear, x := torch.rand(2, *IMAGE), linear(x).argmax(1))
 
 
 def test_pgd_returns_a_point_that_met_the_goal_if_it_saw_one() -> None:

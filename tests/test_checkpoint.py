@@ -28,6 +28,7 @@ def test_card_is_readable_and_complete(saved: Path) -> None:
         "style_dim": 16,
         "output": "sigmoid",
         "style_encoder": "shared",
+        "width": 1,
     }
     for key in ("recipe", "data", "seed", "versions", "commit", "accuracy", "history", "sha256"):
         assert key in card

@@ -217,9 +217,10 @@ def test_the_worst_case_by_hand() -> None:
     assert large["n"] == 6
     assert large["clean_accuracy"] == 5 / 6
     assert large["clean_rejection_rate"] == 1 / 6
-    assert large["robust_risk"] == 5 / 6  # all but image 3
-    assert large["robust_risk_within"] == 1.0
-    low, high = large["robust_risk_interval"]
+    assert large["robust_risk"] == 1.0  # image 3 with the smaller budget
+    (alone,) = worst_case(cells[:4])
+    assert alone["robust_risk"] == 5 / 6  # all but image 3
+    low, high = alone["robust_risk_interval"]
     assert low == pytest.approx(0.3588, abs=1e-4)  # Clopper-Pearson of 5 in 6
     assert high == pytest.approx(0.9958, abs=1e-4)
     counts = {each["attack"]: (each["images"], each["broke"], each["only"]) for each in large["attacks"]}

@@ -156,7 +156,6 @@ def _line(axis: Any, line: list[dict[str, Any]], detector: str, index: int) -> N
         linewidth=1.6,
         label=detector,
     )
-    axis.plot(eps, [entry["robust_risk_within"] for entry in line], color=colour, linewidth=0.7, linestyle="--")
     if len(line) > 1:
         axis.fill_between(eps, low, high, color=colour, alpha=0.18, linewidth=0)
     else:

@@ -19,9 +19,9 @@ from .worst_case import worst_case
 
 WORST_CASE = """\
 **Robust risk**, the headline: the share of images that are wrong or rejected when clean, or that at least one of all
-attacks turns into a wrong label that is accepted; with its 95 % Clopper-Pearson interval. *Within* also counts the
-attacks with a smaller eps, which an adversary with the larger one may use. *Strongest* is the attack that broke the
-most images by itself. An adversary may be better than all of these: both are lower bounds."""
+attacks, with this eps or a smaller one, turns into a wrong label that is accepted; with its 95 % Clopper-Pearson
+interval. *Strongest* is the attack that broke the most images by itself. An adversary may be better than all of these:
+the figure is a lower bound."""
 BROKE = """\
 Of the images that were classified correctly and accepted when clean: how many each attack turned into an accepted wrong
 label, and in brackets how many no other attack did."""
@@ -91,7 +91,6 @@ def _worst_tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
         "clean acc.",
         "clean rej.",
         "robust risk",
-        "within",
         "strongest",
         "attacks",
     ]
@@ -111,8 +110,7 @@ def _worst_tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
                         str(entry["n"]),
                         percent(entry["clean_accuracy"]),
                         percent(entry["clean_rejection_rate"]),
-                        doubted(_with_interval(entry, "robust_risk"), entry["checks"]),
-                        _with_interval(entry, "robust_risk_within"),
+                        doubted(risk(entry), entry["checks"]),
                         doubted(strongest["attack"], strongest["checks"]),
                         f"{len(entry['attacks'])} ({aware} aware){failed}",
                     ]
@@ -145,9 +143,10 @@ def _broke(attack: dict[str, Any] | None) -> str:
     return "–" if attack is None else doubted(f"{attack['broke']} ({attack['only']})", attack["checks"])
 
 
-def _with_interval(entry: dict[str, Any], name: str) -> str:
-    low, high = entry[f"{name}_interval"]
-    return f"{percent(entry[name])} [{100 * low:.1f}, {100 * high:.1f}]"
+def risk(entry: dict[str, Any]) -> str:
+    """The robust risk of a worst case for a table, with its interval."""
+    low, high = entry["robust_risk_interval"]
+    return f"{percent(entry['robust_risk'])} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _pictures(run: SuiteRun, results: list[Result], entries: list[dict[str, Any]], out: Path) -> list[Path]:

@@ -21,14 +21,14 @@ def worst_case(results: Sequence[Result]) -> list[dict[str, Any]]:
     """An entry for each data set, model, detector, norm and eps, in the order in which they come.
 
     An image is at risk when it is wrong or rejected when clean, or when some attack ends with a wrong label that is
-    accepted. An attack that was run on fewer images counts for those alone, so that the risk stays a lower bound.
+    accepted; attacks with a smaller eps of the same norm too, which an adversary with the larger may use. An attack
+    that was run on fewer images counts for those alone, so that the risk stays a lower bound.
 
     Args:
         results: of cells, with their `images`; failures too.
 
     Returns:
-        For each the figures `robust_risk` (attacks at this eps) and `robust_risk_within` (those at a smaller eps of
-        the same norm too, which an adversary with the larger budget may use), with their intervals; `attacks`: for
+        For each the figures with their intervals, and of the attacks at this eps: `attacks`: for
         each attack the images that it was run on, those that it broke of the ones that were not at risk when clean,
         and those that only it broke; `checks` that fired; `failed` attacks.
 
@@ -53,8 +53,7 @@ def _entry(at: list[Result], within: list[Result]) -> dict[str, Any]:
     clean = flags(largest)
     at_risk = ~clean.right | clean.rejected
     broken = np.stack([_broken(result, largest) & ~at_risk for result in cells])
-    smaller = [_broken(result, largest) for result in measured(within)]
-    risk, risk_within = Rate(at_risk | broken.any(0)), Rate(at_risk | np.any(smaller, axis=0))
+    risk = Rate(at_risk | np.any([_broken(result, largest) for result in measured(within)], axis=0))
     return {
         **{name: spec[name] for name in SHARED},
         "eps": spec["eps"],
@@ -63,8 +62,6 @@ def _entry(at: list[Result], within: list[Result]) -> dict[str, Any]:
         "clean_rejection_rate": float(clean.rejected.mean()),
         "robust_risk": risk.value,
         "robust_risk_interval": risk.interval,
-        "robust_risk_within": risk_within.value,
-        "robust_risk_within_interval": risk_within.interval,
         "attacks": [
             {
                 "attack": attack_title(result["spec"]),
