@@ -61,6 +61,7 @@ class Pursuit:
         return score - self.threshold if math.isfinite(self.threshold) else score
 
 
+@dataclass(kw_only=True, eq=False)
 class DetectorAware(IterativeAttack):
     """Ascends with the victim's score in view; a subclass writes `hunt`.
 
@@ -74,21 +75,8 @@ class DetectorAware(IterativeAttack):
 
     knows_detector = True
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        steps: int = 100,
-        alpha: float | None = None,
-        early_exit: bool = False,
-        random_start: bool = True,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(eps, steps, alpha, random_start, norm, restarts, seed, batch_size)
-        self.fixed_step = None if alpha is None else self.alpha
-        self.early_exit = early_exit
+    steps: int = 100
+    early_exit: bool = False
 
     @final
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
@@ -102,7 +90,9 @@ class DetectorAware(IterativeAttack):
         """One ascent from x or a random start."""
         start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
         threshold = pursuit.threshold if self.early_exit else -math.inf
-        return climb(look, x, start, self.threat, self.steps, threshold=threshold, fixed_step=self.fixed_step)
+        return climb(
+            look, x, start, self.threat, self.steps, name=self.name, threshold=threshold, fixed_step=self.alpha
+        )
 
 
 def leads(logits: Tensor, label: Tensor) -> Tensor:

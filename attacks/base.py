@@ -37,8 +37,9 @@ class Outcome:
     distance: Tensor
 
 
+@dataclass(kw_only=True, eq=False)
 class Attack(ABC):
-    """An attack on a classifier. A subclass writes `run` and nothing else.
+    """An attack on a classifier. A subclass writes `run`; with parameters of its own it is a dataclass too.
 
     Calling it checks the input, leaves images alone that meet the goal already, runs the attack on the others
     (`restarts` times on those still standing), brings the result back into the budget and decides success itself.
@@ -60,33 +61,27 @@ class Attack(ABC):
     needs_gradient: ClassVar[bool] = True  # whether `run` follows the gradient of a score that the goal asks about
     pursues: ClassVar[tuple[type[Goal], ...]] = (Goal,)  # the goals that `run` can work towards
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        self.threat: Threat = threat(norm, eps)
-        if norm not in self.norms:
+    eps: float = 0.3
+    norm: str = "linf"
+    restarts: int = 1
+    seed: int = 0
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.norm not in self.norms and self.norm in NORMS:
             raise InputError(
-                f"norm: got {norm!r}, must be {' or '.join(self.norms)} for {type(self).__name__}; "
+                f"norm: got {self.norm!r}, must be {' or '.join(self.norms)} for {type(self).__name__}; "
                 "another engine may have it"
             )
-        self.restarts = at_least(1, restarts, "restarts")
-        self.batch_size = at_least(1, batch_size, "batch_size")
-        self.seed = at_least(0, seed, "seed")
+        self.threat: Threat = threat(self.norm, self.eps)
+        self.restarts = at_least(1, self.restarts, "restarts")
+        self.batch_size = at_least(1, self.batch_size, "batch_size")
+        self.seed = at_least(0, self.seed, "seed")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__call__" in cls.__dict__:
             raise TypeError(f"{cls.__name__} overrides __call__, which checks the budget; write run instead")
-
-    def __repr__(self) -> str:
-        shown = {"norm": self.threat.norm, "eps": self.threat.eps}
-        shown |= {name: value for name, value in vars(self).items() if name != "threat"}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @abstractmethod
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
@@ -165,6 +160,7 @@ class Attack(ABC):
 STEP_OF_BUDGET = 2.5
 
 
+@dataclass(kw_only=True, eq=False)
 class IterativeAttack(Attack):
     """What attacks that take steps have in common.
 
@@ -176,25 +172,23 @@ class IterativeAttack(Attack):
         norm, restarts, seed, batch_size: as for every `Attack`.
     """
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        steps: int = 40,
-        alpha: float | None = None,
-        random_start: bool = True,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(eps, norm, restarts, seed, batch_size)
-        self.steps = at_least(1, steps, "steps")
+    steps: int = 40
+    alpha: float | None = None
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.steps = at_least(1, self.steps, "steps")
+        alpha = self.alpha
         if alpha is None:
-            alpha = min(eps, STEP_OF_BUDGET * eps / steps)
-        elif isinstance(alpha, bool) or not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
+            return
+        if isinstance(alpha, bool) or not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
             raise InputError(f"alpha: got {alpha!r}, must be a step size above 0")
-        self.alpha = float(alpha)
-        self.random_start = random_start
+
+    @property
+    def step_size(self) -> float:
+        """`alpha`, or its default."""
+        return min(self.eps, STEP_OF_BUDGET * self.eps / self.steps) if self.alpha is None else float(self.alpha)
 
 
 def at_least(bound: int, value: int, argument: str) -> int:

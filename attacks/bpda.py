@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from .goals import Goal, require_gradient
 from .pgd import PGD
 
 
+@dataclass(kw_only=True, eq=False)
 class BPDA(PGD):
     """Projected gradient ascent in which some parts of the victim are the identity to the backward pass.
 
@@ -29,23 +31,12 @@ class BPDA(PGD):
     name = "bpda"
     needs_gradient = False  # of the victim as it is; with its parts replaced, `run` looks itself
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        steps: int = 40,
-        alpha: float | None = None,
-        random_start: bool = True,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-        early_exit: bool = False,
-        parts: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(eps, steps, alpha, random_start, norm, restarts, seed, batch_size, early_exit)
-        if isinstance(parts, str):
-            raise InputError(f"parts: got {parts!r}, must be a list of names")
-        self.parts = None if parts is None else list(parts)
+    parts: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.parts, str):
+            raise InputError(f"parts: got {self.parts!r}, must be a list of names")
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         chosen = _blocking(victim, x, y, goal) if self.parts is None else _named(victim, self.parts)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .errors import NonFiniteLoss
+from .finite import finite
 from .threat import Threat
 
 FIRST_STEP = 2.0  # of the budget
@@ -92,6 +92,7 @@ def climb(
     threat: Threat,
     steps: int,
     *,
+    name: str,
     threshold: float = -math.inf,
     fixed_step: float | None = None,
 ) -> Found:
@@ -102,6 +103,7 @@ def climb(
         x, start: (B, C, H, W).
         threat: the ball.
         steps: gradient steps.
+        name: of the attack, for errors.
         threshold: an image leaves as soon as it is misread with a score at or below it.
         fixed_step: a constant step size, without momentum, instead of APGD's schedule.
 
@@ -132,8 +134,7 @@ def climb(
     since = 0
     for number in range(steps + 1):
         seen = look(state.moved, state.rows)
-        if not (torch.isfinite(seen.value).all() and torch.isfinite(seen.gradient).all()):
-            raise NonFiniteLoss(f"the loss or its gradient is not finite at step {number} of {steps}")
+        finite(name, seen.value, seen.gradient)
         rose = seen.value > state.value
         _note(found, state, seen, rose)
         here = rose.view(-1, 1, 1, 1)

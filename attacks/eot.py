@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,7 @@ class Expected(nn.Module):
         return tuple(torch.stack(column).mean(0) for column in zip(*passes, strict=True))
 
 
+@dataclass(kw_only=True, eq=False)
 class EOT(PGD):
     """Projected gradient ascent on the mean over the victim's random numbers.
 
@@ -62,21 +64,11 @@ class EOT(PGD):
 
     name = "eot"
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        steps: int = 40,
-        alpha: float | None = None,
-        random_start: bool = True,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-        early_exit: bool = False,
-        samples: int = 16,
-    ) -> None:
-        super().__init__(eps, steps, alpha, random_start, norm, restarts, seed, batch_size, early_exit)
-        self.samples = at_least(1, samples, "samples")
+    samples: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.samples = at_least(1, self.samples, "samples")
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         return super().run(Expected(victim, self.samples), x, y, goal)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from .climb import Found, Seen
 from .goals import judged
 
 
+@dataclass(kw_only=True, eq=False)
 class Matching(DetectorAware):
     """Pulls what the network makes of an image towards what it makes of a clean image of another class, its guide.
 
@@ -27,21 +30,11 @@ class Matching(DetectorAware):
 
     name = "matching"
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        steps: int = 100,
-        alpha: float | None = None,
-        guides: int = 3,
-        early_exit: bool = False,
-        random_start: bool = True,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(eps, steps, alpha, early_exit, random_start, norm, restarts, seed, batch_size)
-        self.guides = at_least(1, guides, "guides")
+    guides: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.guides = at_least(1, self.guides, "guides")
 
     def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
         chosen = _nearest_guides(victim, x, y, pursuit, self.guides)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -16,6 +18,7 @@ LOOK_AROUND = 10  # steps between looks at all labels
 FACTOR = 1.05  # by which the weight of the part that alone is unmet grows a step
 
 
+@dataclass(kw_only=True, eq=False)
 class MultiTarget(DetectorAware):
     """For each wrong label, the likeliest first: descend what its logit lacks and what its score has too much.
 
@@ -32,21 +35,12 @@ class MultiTarget(DetectorAware):
 
     name = "multi-target"
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        steps: int = 100,
-        alpha: float | None = None,
-        targets: int | None = None,
-        early_exit: bool = False,
-        random_start: bool = True,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(eps, steps, alpha, early_exit, random_start, norm, restarts, seed, batch_size)
-        self.targets = None if targets is None else at_least(1, targets, "targets")
+    targets: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.targets is not None:
+            self.targets = at_least(1, self.targets, "targets")
 
     def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
         wanted = self._targets(victim, x, y, pursuit)

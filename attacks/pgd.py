@@ -15,6 +15,7 @@ from .goals import Goal
 WORTH_SHRINKING = 0.9  # share of the batch still standing, above which copying it costs more than it saves
 
 
+@dataclass(kw_only=True, eq=False)
 class PGD(IterativeAttack):
     """Projected gradient ascent on the goal's loss.
 
@@ -31,20 +32,7 @@ class PGD(IterativeAttack):
 
     name = "pgd"
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        steps: int = 40,
-        alpha: float | None = None,
-        random_start: bool = True,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-        early_exit: bool = False,
-    ) -> None:
-        super().__init__(eps, steps, alpha, random_start, norm, restarts, seed, batch_size)
-        self.early_exit = early_exit
+    early_exit: bool = False
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
@@ -64,7 +52,7 @@ class PGD(IterativeAttack):
             (gradient,) = torch.autograd.grad(loss.sum(), moved)
             broken[standing.rows] |= not_finite(loss, gradient)
             standing.moved = self.threat.project(
-                moved.detach() + self.alpha * self.threat.steepest(gradient), standing.x
+                moved.detach() + self.step_size * self.threat.steepest(gradient), standing.x
             )
             if len(kept) < WORTH_SHRINKING * len(standing.rows):
                 result[standing.rows] = standing.best

@@ -23,10 +23,10 @@ def whole_space(attack: Attack, x: Tensor) -> Attack:
     """The same attack, once, with a budget in which every image of the shape of x is within reach."""
     norm = attack.threat.norm
     widened = copy.copy(attack)
-    widened.threat = threat(norm, 1.0 if norm == "linf" else math.sqrt(x[0].numel()))
-    widened.restarts = 1
-    if isinstance(attack, IterativeAttack) and isinstance(widened, IterativeAttack):
-        widened.alpha = attack.alpha * widened.threat.eps / attack.threat.eps
+    widened.eps, widened.restarts = 1.0 if norm == "linf" else math.sqrt(x[0].numel()), 1
+    widened.threat = threat(norm, widened.eps)
+    if isinstance(widened, IterativeAttack) and widened.alpha is not None:
+        widened.alpha *= widened.eps / attack.threat.eps
     return widened
 
 

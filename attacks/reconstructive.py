@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ MODES = ("sum", "alternating")
 FACTOR = 10.0  # by which the weight grows or shrinks until it is bracketed
 
 
+@dataclass(kw_only=True, eq=False)
 class Reconstructive(DetectorAware):
     """Ascends what the classifier shows of a wrong label − weight · score, the weight searched image by image.
 
@@ -35,25 +37,14 @@ class Reconstructive(DetectorAware):
 
     name = "reconstructive"
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        steps: int = 100,
-        alpha: float | None = None,
-        mode: str = "sum",
-        searches: int = 5,
-        early_exit: bool = False,
-        random_start: bool = True,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(eps, steps, alpha, early_exit, random_start, norm, restarts, seed, batch_size)
-        if mode not in MODES:
-            unknown_name("mode", mode, MODES)
-        self.mode = mode
-        self.searches = at_least(1, searches, "searches")
+    mode: str = "sum"
+    searches: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode not in MODES:
+            unknown_name("mode", self.mode, MODES)
+        self.searches = at_least(1, self.searches, "searches")
 
     def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
         unit, score_unit = scales(victim, x, y, pursuit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ LIST: Sequence[tuple[str, Mapping[str, Any]]] = (  # in the order of what it cos
 BLACK_BOX = ("square", "square-rejecting", "hop-skip-jump", "hop-skip-jump-rejecting")
 
 
+@dataclass(kw_only=True, eq=False)
 class WorstCase(Attack):
     """Runs every attack of the list and keeps, for each image, the strongest adversarial.
 
@@ -59,26 +61,22 @@ class WorstCase(Attack):
     name = "worst-case"
     knows_detector = True
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        norm: str = "linf",
-        attacks: Sequence[str] | None = None,
-        black_box_images: int = 100,
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(eps, norm, restarts, seed, batch_size=2**31)  # the list is worked off over all images
-        self.black_box_images = at_least(0, black_box_images, "black_box_images")
-        chosen = LIST if attacks is None else [(name, {}) for name in attacks]
-        self.attacks = [_loaded(name, extra, eps, norm, seed, batch_size) for name, extra in chosen]
+    attacks: Sequence[str] | None = None
+    black_box_images: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.black_box_images = at_least(0, self.black_box_images, "black_box_images")
+        chosen = LIST if self.attacks is None else [(name, {}) for name in self.attacks]
+        common = {"eps": self.eps, "norm": self.norm, "seed": self.seed, "batch_size": self.batch_size}
+        self.loaded = [_loaded(name, {**common, **extra}) for name, extra in chosen]
+        self.batch_size = 2**31  # the list is worked off over all images
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         leading, *others = goal.parts()
         best = x.clone()
         rank = torch.zeros(len(x), 3, dtype=torch.double, device=x.device)
-        for attack in self.attacks:
+        for attack in self.loaded:
             if attack.knows_detector and not others:
                 continue
             rows = (rank[:, 0] == 0).nonzero()[:, 0]
@@ -92,16 +90,15 @@ class WorstCase(Attack):
         return best
 
 
-def _loaded(name: str, extra: Mapping[str, Any], eps: float, norm: str, seed: int, batch_size: int) -> Attack:
+def _loaded(name: str, parameters: dict[str, Any]) -> Attack:
     from .catalogue import load, takes  # it lists this attack too
 
-    parameters = dict(extra)
     engine = parameters.pop("engine", None)
     if name == WorstCase.name:
         raise InputError(f"attacks: got {name!r}, must be other attacks than itself")
     if takes(name, "early_exit", engine):
         parameters["early_exit"] = True
-    return load(name, engine, eps=eps, norm=norm, seed=seed, batch_size=batch_size, **parameters)
+    return load(name, engine, **parameters)
 
 
 @torch.no_grad()

@@ -194,7 +194,7 @@ def test_a_loss_that_is_not_finite_stops_the_attack() -> None:
 
     x = torch.rand(4, *IMAGE)
     victim = Overflowing()
-    with pytest.raises(attacks.NonFiniteLoss, match="not finite at step 0"):
+    with pytest.raises(attacks.NonFiniteLoss, match="multi-target: the loss or its gradient is not finite on 4 of 4"):
         attacks.load("multi-target")(victim, x, victim(x).argmax(1), Misclassified() & Undetected(0.1))
 
 

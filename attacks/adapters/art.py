@@ -29,7 +29,7 @@ class ArtPGD(IterativeAttack):
             estimator(victim, x),
             norm=norm_of(self.threat.norm),
             eps=self.threat.eps,
-            eps_step=self.alpha,
+            eps_step=self.step_size,
             max_iter=self.steps,
             num_random_init=int(self.random_start),
             batch_size=len(x),

@@ -6,6 +6,8 @@ numbers every time, and gives back the clean image where it failed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ MOST_TARGETS = 9
 LEAST_CLASSES = 4  # that the targeted difference of logits ratio compares
 
 
+@dataclass(kw_only=True, eq=False)
 class _Stepping(ClassifierAttack):
     """What the attacks that take steps have in common.
 
@@ -28,17 +31,11 @@ class _Stepping(ClassifierAttack):
         norm, restarts, seed, batch_size: as for every `Attack`.
     """
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        steps: int = 100,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(eps, norm, restarts, seed, batch_size)
-        self.steps = at_least(1, steps, "steps")
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.steps = at_least(1, self.steps, "steps")
 
 
 class ApgdCe(_Stepping):
@@ -135,6 +132,7 @@ class FabT(_Stepping):
         return moved
 
 
+@dataclass(kw_only=True, eq=False)
 class Square(ClassifierAttack):
     """`torchattacks.Square`: random search with squares; asks for logits, never for gradients.
 
@@ -153,17 +151,11 @@ class Square(ClassifierAttack):
     name = "square"
     needs_gradient = False
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        queries: int = 5000,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(eps, norm, restarts, seed, batch_size)
-        self.queries = at_least(1, queries, "queries")
+    queries: int = 5000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.queries = at_least(1, self.queries, "queries")
 
     def fool(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         import torchattacks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from .art import estimator, norm_of
 NOISE = 100  # images of noise to start from where no clean one will do
 
 
+@dataclass(kw_only=True, eq=False)
 class HopSkipJump(ClassifierAttack):
     """ART's `HopSkipJump`, image by image, from the nearest image of the batch that has another label.
 
@@ -31,17 +33,11 @@ class HopSkipJump(ClassifierAttack):
     name = "hop-skip-jump"
     needs_gradient = False
 
-    def __init__(
-        self,
-        eps: float = 0.3,
-        queries: int = 5000,
-        norm: str = "linf",
-        restarts: int = 1,
-        seed: int = 0,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(eps, norm, restarts, seed, batch_size)
-        self.queries = at_least(1, queries, "queries")
+    queries: int = 5000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.queries = at_least(1, self.queries, "queries")
 
     @torch.no_grad()
     def fool(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class TorchattacksPGD(IterativeAttack):
         import torchattacks
 
         kind = torchattacks.PGD if self.threat.norm == "linf" else torchattacks.PGDL2
-        return made(kind, victim, x, self.threat.eps, self.alpha, self.steps, self.random_start)(x, y)
+        return made(kind, victim, x, self.threat.eps, self.step_size, self.steps, self.random_start)(x, y)
 
 
 class TorchattacksFGSM(Attack):
