@@ -38,8 +38,8 @@ def worst_case_table(results: Path) -> str:
 
 def results_tables(results: Path) -> str:
     """For each model and data set of single runs a table with a row for each attack and budget."""
-    cells = results.glob("*/*/*/*.json")  # results/DATA/MODEL/DETECTOR; suites have folders of their own, deeper
-    folders = sorted({path.parent.parent for path in cells if store.read(path) is not None})
+    paths = results.glob("*/*/*/*.json")  # results/DATA/MODEL/DETECTOR; suites have folders of their own, deeper
+    folders = sorted({path.parent.parent for path in paths if store.read(path) is not None})
     parts = []
     for folder in folders:
         cells = store.read_all(folder)

@@ -22,7 +22,7 @@ def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str 
 
     Args:
         run: a folder that `robustrecon train` wrote.
-        name: family/data, a family of letters and digits and the data set that the run was trained on.
+        name: family/data, a family of letters, digits and hyphens, and the data set that the run was trained on.
         data_dir: where the data is.
         device: to measure on.
 
@@ -33,8 +33,8 @@ def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str 
     saved = checkpoint.load(run)
     trained_on = saved.card["data"]["name"]
     family, _, data = name.partition("/")
-    if not family.isalnum() or data != trained_on:
-        raise InputError(f"name: got {name!r}, must be FAMILY/{trained_on}, the family of letters and digits")
+    if not family.replace("-", "").isalnum() or data != trained_on:
+        raise InputError(f"name: got {name!r}, must be FAMILY/{trained_on}, the family of letters, digits and hyphens")
     half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in saved.tensors.items()}
     model = build(saved.card["architecture"], model_weights(half)).to(next(subject.model.parameters()).device)
     measured = {"test": accuracy(model, subject.data.test), "n": len(subject.data.test)}

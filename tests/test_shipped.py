@@ -201,12 +201,13 @@ def test_the_wheel_holds_the_files(tmp_path: Path) -> None:
         shutil.copytree(ROOT / part, tmp_path / part)
     for part in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / part, tmp_path)
-    (tmp_path / "robustrecon/models/shipped/brief-digits.safetensors").write_bytes(b"weights")
+    (tmp_path / "robustrecon/models/shipped/brief").mkdir()
+    (tmp_path / "robustrecon/models/shipped/brief/digits.safetensors").write_bytes(b"weights")
     code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as held:
-        for name in ("brief-digits", *(shipped.file_of(name).stem for name in SHIPPED)):
+        for name in ("brief/digits", *SHIPPED):
             assert f"robustrecon/models/shipped/{name}.safetensors" in held.namelist()
 
 

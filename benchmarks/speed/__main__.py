@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ OUT = Path("results/speed.json")
 N_SCORED, N_ATTACKED = 512, 128
 
 
-def row(what: str, n: int, timing: Timing, peer: str, other: Timing) -> dict[str, object]:
+def row(what: str, n: int, timing: Timing, peer: str, other: Timing) -> dict[str, Any]:
     low, middle, high = timing.over(other)
     return {
         "what": what,
@@ -48,7 +49,7 @@ def main() -> None:
     rows.append(row("training", n, found["robustrecon"], "bare PyTorch", found["bare PyTorch"]))
     atomic_write(OUT, json.dumps({"rows": rows, "environment": environment(torch.device("cpu"))}, indent=2) + "\n")
     for entry in rows:
-        low, high = entry["time_ratio_range"]  # type: ignore[misc]
+        low, high = entry["time_ratio_range"]
         print(
             f"{entry['what']:<26} {entry['images_per_second']:>9,.0f} images/s   "
             f"{entry['time_ratio']:5.2f} [{low:.2f}, {high:.2f}] times the time of {entry['against']}"

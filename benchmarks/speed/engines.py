@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 import attacks
@@ -20,4 +22,4 @@ def engines(model: StyleMemoryNet, x: torch.Tensor, rounds: int) -> dict[str, Ti
         for engine in attacks.CATALOGUE["pgd"].engines
     }
     made["own, early exit"] = attacks.load("pgd", "own", eps=0.3, steps=STEPS, random_start=False, early_exit=True)
-    return in_turns({engine: lambda attack=attack: attack(model, x, y) for engine, attack in made.items()}, rounds)
+    return in_turns({engine: partial(attack, model, x, y) for engine, attack in made.items()}, rounds)

@@ -13,7 +13,7 @@ from robustrecon.data import Dataset, Part
 from robustrecon.data.splits import to_float
 from robustrecon.models import StyleMemoryNet
 from robustrecon.training import RECIPES
-from robustrecon.training.objective import PaperObjective
+from robustrecon.training.paper import PaperObjective
 
 from .timing import Timing
 
@@ -49,6 +49,6 @@ def _bare(part: Part) -> float:
     started = time.perf_counter()
     for chosen in torch.randperm(len(part)).split(RECIPE.batch_size):
         optimizer.zero_grad()
-        objective(to_float(part.images[chosen]), part.y[chosen])[0].backward()
+        objective(to_float(part.images[chosen]), part.y[chosen], 0.0)[0].backward()
         optimizer.step()
     return time.perf_counter() - started

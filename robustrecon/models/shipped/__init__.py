@@ -1,4 +1,4 @@
-"""Trained models that come with the package, by names such as `robust/mnist`; their files lie in this folder.
+"""Trained models that come with the package, by names such as `robust/mnist`; their files lie in this folder, a folder a family.
 
 Loading one checks it like any checkpoint. The seal in its card covers the card and the tensors' bytes, and the
 header that says which bytes are which tensor must parse, leave no gap and fit the card's architecture, so that a list
@@ -19,12 +19,12 @@ SUFFIX = ".safetensors"
 
 def names() -> list[str]:
     """The names, sorted."""
-    return sorted(path.stem.replace("-", "/", 1) for path in FOLDER.glob(f"*{SUFFIX}"))
+    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob(f"*/*{SUFFIX}"))
 
 
 def file_of(name: str) -> Path:
-    """Where the model called `name`, family/data, lies or would lie; no family has a hyphen in its name."""
-    return FOLDER / f"{name.replace('/', '-', 1)}{SUFFIX}"
+    """Where the model called `name`, family/data, lies or would lie."""
+    return FOLDER / f"{name}{SUFFIX}"
 
 
 def locate(model: str | Path) -> Path:
