@@ -58,7 +58,7 @@ def command(
 def test_half_precision_file_loads_as_the_model_it_was_made_of(
     file: Path, folder: Path, model: StyleMemoryNet, digits: Dataset
 ) -> None:
-    assert file == folder / "brief-digits.safetensors"
+    assert file == folder / "brief/digits.safetensors"
     assert file.stat().st_size < MOST_BYTES
     assert {tensor.dtype for tensor in checkpoint.load(file).tensors.values()} == {torch.float16}
     loaded = load("brief/digits")
@@ -171,7 +171,7 @@ def test_the_commands_take_a_name(
     assert json.loads(out)[0]["label"] == digits.test.y[0], errors
 
 
-@pytest.mark.parametrize("name", ["brief", "brief/mnist", "/digits", "two-words/digits", "a/b/digits"])
+@pytest.mark.parametrize("name", ["brief", "brief/mnist", "/digits", "two words/digits", "a/b/digits"])
 def test_names_that_are_refused(model_dir: Path, folder: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"name: got .*, must be FAMILY/digits"):
         ship(model_dir, name)
