@@ -153,6 +153,7 @@ RECIPES: dict[str, Recipe] = {
             batch_size=128,
             learning_rate=1.5e-3,
             schedule="one-cycle",
+            least_steps=3000,
             noise=0.0,
             objective="contrastive",
             eps=0.32,  # a little beyond 0.3, where a network trained at 0.3 begins to fall
