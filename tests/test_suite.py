@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 from robustrecon import InputError
-from robustrecon.bench import store, suite_report
+from robustrecon.bench import Spec, store, suite_report
 from robustrecon.bench.suite import read_suite
 from robustrecon.bench.suite_run import SuiteRun, run_suite
 from robustrecon.bench.worst_case import worst_case
@@ -149,6 +150,31 @@ def test_what_is_missing_shows_before_anything_runs(
         read_suite(tmp_path / "nowhere.toml")
 
 
+def test_a_cell_without_a_result_counts_as_failed(
+    ran: tuple[SuiteRun, Path], suite_file: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = Spec(**ran[0].results[0]["spec"]).path
+    (out / gone).unlink()
+    monkeypatch.setattr(store, "write", lambda *_: None)
+    run = run_suite(read_suite(suite_file), out, progress=False)
+    assert len(run.results) == 6
+    assert [result["error"] for result in run.results if store.is_failed(result)] == [
+        f"FileNotFoundError: {out / gone}: no result is there after the run"
+    ]
+
+
+def test_an_attack_that_broke_nothing_is_not_the_strongest(ran: tuple[SuiteRun, Path]) -> None:
+    nothing = [result | {"images": harmless(result["images"])} for result in ran[0].results]
+    text = suite_report.tables(replace(ran[0], results=tuple(nothing)))
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| digits")]
+    assert [row[8].strip() for row in rows] == ["–"] * 4
+
+
+def harmless(images: dict[str, Any]) -> dict[str, Any]:
+    """As though the attack had changed nothing."""
+    return images | {"label": images["clean_label"], "score": images["clean_score"]}
+
+
 def test_two_models_of_one_name_are_refused(suite_file: Path, model_dir: Path, tmp_path: Path) -> None:
     text = suite_file.read_text().replace("[[attack]]", f'[[model]]\nname = "{model_dir}/"\n[[attack]]', 1)
     with pytest.raises(InputError, match="are both called digits/style-memory-brief"):
@@ -208,7 +234,6 @@ def test_the_worst_case_by_hand() -> None:
         cell("a", [1, 1, 0, 0, 9, 0], [0.0, 5.0, 0, 0, 0, 5], checks=[check]),  # image 0; image 1 is caught
         cell("b", [1, 0, 1, 0, 9, 0], [0.0, 0.0, 0, 0, 0, 5]),  # images 0 and 2
         cell("c", [0, 1], [0.0, 0.5]),  # image 1, of the first two
-        cell("d", [0, 0, 0, 1, 9, 0], [0.0] * 6, images={"attacked": [True, True, False, False, False, False]}),
         cell("a", [0, 0, 0, 1, 9, 0], [0.0] * 6, spec={"eps": 0.05}),  # image 3, with less
     ]
     small, large = worst_case(cells)
@@ -218,13 +243,18 @@ def test_the_worst_case_by_hand() -> None:
     assert large["clean_accuracy"] == 5 / 6
     assert large["clean_rejection_rate"] == 1 / 6
     assert large["robust_risk"] == 1.0  # image 3 with the smaller budget
-    (alone,) = worst_case(cells[:4])
+    (alone,) = worst_case(cells[:3])
     assert alone["robust_risk"] == 5 / 6  # all but image 3
+    assert alone["images_least"] == 2
+    assert alone["robust_risk_least"] == 1.0  # images 0 and 1
+    assert alone["robust_risk_least_interval"] == pytest.approx([0.1581, 1.0], abs=1e-4)
+    (kept,) = worst_case([cells[0], cell("c", [0, 0], [0.0, 0.0])])
+    assert kept["robust_risk_least"] == 0.5  # image 0
     low, high = alone["robust_risk_interval"]
     assert low == pytest.approx(0.3588, abs=1e-4)  # Clopper-Pearson of 5 in 6
     assert high == pytest.approx(0.9958, abs=1e-4)
     counts = {each["attack"]: (each["images"], each["broke"], each["only"]) for each in large["attacks"]}
-    assert counts == {"a": (6, 1, 0), "b": (6, 2, 1), "c": (2, 1, 1), "d": (2, 0, 0)}
+    assert counts == {"a": (6, 1, 0), "b": (6, 2, 1), "c": (2, 1, 1)}
     assert large["checks"] == [{"attack": "a", **check}]
 
 
@@ -254,6 +284,10 @@ def test_the_report(reported: Path) -> None:
     text = (reported / "report.md").read_text()
     assert "## Worst case, linf 0.2" in text
     assert "selective-3 on 10 of 20 images" in text
+    assert text.count("## Every cell: digits, style-memory-brief") == 1
+    assert re.search(r"^\| n +\| attack ", text, flags=re.M)
+    assert len(re.findall(r"^\| 10 +\| selective-3 ", text, flags=re.M)) == 2
+    assert len(re.findall(r"\], N = 10 +\|", text)) == 2  # label_margin and global_error at eps 0.2
     assert f'robustrecon bench --suite {reported.parent / "suite.toml"} --out {reported} --data-dir "$DATA_DIR"' in text
     shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert {"risk.png", "heat-digits-style-memory-brief-linf.png", "roc-digits-style-memory-brief-linf.png"} < {*shown}
@@ -264,6 +298,8 @@ def test_the_report(reported: Path) -> None:
 
 def test_the_page_opens_without_a_network(reported: Path) -> None:
     text = (reported / "report.html").read_text()
+    assert text.count('<img alt="undetected-') == len(list(reported.glob("undetected-*.png"))) > 0
+    assert f"--out {reported} --data-dir" in text
     assert text.count("Plotly.newPlot(") >= 3
     assert len(text) > 3_000_000, "holds plotly itself"
     assert "default-src 'none'" in text
@@ -271,7 +307,7 @@ def test_the_page_opens_without_a_network(reported: Path) -> None:
     assert not re.search(
         r"<link[\s>]|@import|<iframe|<img[^>]+src=\"http", re.sub(r"<script.*?</script>", "", text, flags=re.S)
     )
-    outside = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
+    outside = re.sub(r"<script>.*?</script>|data:image/png;base64,[^\"]*", "", text, flags=re.S)
     assert "http" not in outside.replace('http-equiv="Content-Security-Policy"', "")
 
 

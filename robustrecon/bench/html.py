@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import plotly.graph_objects as go
 from plotly.io import to_html
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from .suite_report import Table
 
 LINES = ("solid", "dash", "dot", "dashdot", "longdash")
-MOST_POINTS = 200  # of a curve: more cannot be seen
 # A page that could not fetch anything if it tried.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
@@ -29,6 +29,8 @@ POLICY = (
 )
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+img { max-width: 100%; display: block; margin: 1rem 0 }
+pre { overflow-x: auto; background: #f4f4f4; padding: .7rem }
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto }
 th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: left; white-space: nowrap }
 th { border-bottom: 2px solid #888 }
@@ -41,6 +43,8 @@ def page(
     tables: Sequence[Table],
     results: Sequence[Result],
     entries: Sequence[dict[str, Any]],
+    sheets: Sequence[Path],
+    command: str,
 ) -> str:
     """The page.
 
@@ -50,6 +54,8 @@ def page(
         tables: as in the Markdown report.
         results: of cells, with their `images`.
         entries: of the worst case.
+        sheets: pictures (PNG) of what beat both classifier and detector.
+        command: that makes the report again.
     """
     figures = [
         *(_risk(entries, place) for place in places(entries)),
@@ -62,10 +68,12 @@ def page(
     ]
     parts = [
         f"<h1>{escape(title)}</h1>",
-        *map(_paragraph, notes),
-        *(f"<h2>{escape(table.title)}</h2>{_paragraph(table.text)}{_table(table.rows)}" for table in tables),
+        *map(_paragraphs, notes),
+        *(f"<h2>{escape(table.title)}</h2>{_paragraphs(table.text)}{_table(table.rows)}" for table in tables),
         "<h2>Curves</h2><p>A click on a name hides its curve, two clicks show it alone; drag to look closer.</p>",
         *drawn,
+        *(["<h2>Undetected successes</h2>", *map(_picture, sheets)] if sheets else []),
+        f"<h2>Again</h2><pre>{escape(command)}</pre>",
     ]
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -75,12 +83,21 @@ def page(
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
 
+def _picture(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{data}">'
+
+
+def _paragraphs(text: str) -> str:
+    return "\n".join(map(_paragraph, filter(None, text.split("\n\n"))))
+
+
 def _paragraph(text: str) -> str:
     """A paragraph of Markdown, of which reports use emphasis and lists."""
     strong = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(text), flags=re.DOTALL)
     emphasised = re.sub(r"\*(.+?)\*", r"<em>\1</em>", strong)
-    listed = emphasised.replace("\n- ", "<br>– ")
-    return f"<p>{listed}</p>" if text else ""
+    listed = re.sub(r"(^|\n)- ", r"<br>– ", emphasised)
+    return f"<p>{listed}</p>"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -159,11 +176,10 @@ def _roc(results: Sequence[Result]) -> go.Figure:
     for result in results:
         points = roc_of_successes(result)
         if points is not None:
-            shown = np.unique(np.linspace(0, len(points[0]) - 1, MOST_POINTS).astype(int))
-            fpr, tpr = (values[shown] for values in points)
+            fpr, tpr = (values.round(5) for values in points)
             attack, detector = attack_title(result["spec"]), result["spec"]["detector"]
             figure.add_scatter(
-                x=fpr.tolist(),
+                x=fpr.clip(0.5 / result["spec"]["n"]).tolist(),  # a logarithmic axis has no 0
                 y=tpr.tolist(),
                 name=f"{doubted(attack, result['checks'])}, {detector}",
                 mode="lines",
@@ -174,7 +190,7 @@ def _roc(results: Sequence[Result]) -> go.Figure:
             )
     return figure.update_layout(
         title=f"ROC, clean against successful attacks: {', '.join(spec[key] for key in PLACE)} {spec['eps']:g}",
-        xaxis={"title": "false positive rate", "type": "log"},
+        xaxis={"title": "false positive rate (left end: none)", "type": "log"},
         yaxis={"title": "true positive rate", "range": [0, 1.02]},
         height=560,
         template="simple_white",

@@ -99,19 +99,22 @@ def flags(result: Mapping[str, Any]) -> ImageFlags:
     return ImageFlags(clean_label == y, rejected, label != y, (label != y) & ~caught)
 
 
-def roc(clean_score: Any, score: Any) -> tuple[Scores, Scores]:
-    """False and true positive rates of telling adversarial scores (positives) from clean ones."""
+def roc(clean_score: Any, score: Any, corners: bool = False) -> tuple[Scores, Scores]:
+    """False and true positive rates of telling adversarial scores (positives) from clean ones.
+
+    At every threshold, or only the `corners`, between which the curve is straight.
+    """
     clean, adversarial = _finite(clean_score), _finite(score)
     truth = np.r_[np.zeros(len(clean)), np.ones(len(adversarial))]
-    fpr, tpr, _ = roc_curve(truth, np.r_[clean, adversarial], drop_intermediate=False)
+    fpr, tpr, _ = roc_curve(truth, np.r_[clean, adversarial], drop_intermediate=corners)
     return fpr, tpr
 
 
 def roc_of_successes(result: Mapping[str, Any]) -> tuple[Scores, Scores] | None:
-    """The ROC of a cell, clean images against successful attacks; None where none succeeded."""
+    """The corners of a cell's ROC, clean images against successful attacks; None where none succeeded."""
     each, images = flags(result), result["images"]
     fell = each.right & each.wrong
-    return roc(images["clean_score"], _finite(images["score"])[fell]) if fell.any() else None
+    return roc(images["clean_score"], _finite(images["score"])[fell], corners=True) if fell.any() else None
 
 
 class Rate:
@@ -124,8 +127,16 @@ class Rate:
         if len(flags):
             hits = int(flags.sum())
             self.value = hits / len(flags)
-            interval = binomtest(hits, len(flags)).proportion_ci(CONFIDENCE, method="exact")
-            self.interval = [float(interval.low), float(interval.high)]
+            self.interval = clopper_pearson(hits, len(flags))
+
+
+def clopper_pearson(hits: int, n: int) -> list[float]:
+    """The exact 95 % interval of a share of n > 0.
+
+    Clopper, Pearson: The use of confidence or fiducial limits illustrated in the case of the binomial, 1934.
+    """
+    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="exact")
+    return [float(interval.low), float(interval.high)]
 
 
 def _auroc(clean: Scores, adversarial: Scores) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,12 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
+def bounded(value: float, interval: Sequence[float]) -> str:
+    """A rate with its interval for a table."""
+    low, high = interval
+    return f"{percent(value)} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
 def decimals(value: float | None) -> str:
     """An AUROC for a table; a dash where there is none."""
     return "–" if value is None else f"{value:.4f}"
@@ -51,8 +57,7 @@ def doubted(title: str, checks: Sequence[object]) -> str:
 
 def risk(result: Result) -> str:
     """The robust risk for a table, with its interval."""
-    low, high = result["intervals"]["robust_risk"]
-    return f"{percent(result['robust_risk'])} [{100 * low:.1f}, {100 * high:.1f}]"
+    return bounded(result["robust_risk"], result["intervals"]["robust_risk"])
 
 
 COLUMNS: dict[str, Callable[[Result], str]] = {
@@ -73,20 +78,27 @@ COLUMNS: dict[str, Callable[[Result], str]] = {
 }
 
 
-def table(results: Sequence[Result]) -> str:
-    """A Markdown table, a row a cell; a cell that failed has none, see `failures`."""
+def rows(results: Sequence[Result], columns: Mapping[str, Callable[[Result], str]] = COLUMNS) -> list[list[str]]:
+    """A heading, and a row a cell; a cell that failed has none, see `failures`."""
     measured = store.measured(results)
-    return grid([list(COLUMNS), *([column(result) for column in COLUMNS.values()] for result in measured)])
+    return [list(columns), *([column(result) for column in columns.values()] for result in measured)]
+
+
+def table(results: Sequence[Result]) -> str:
+    """Those as a Markdown table."""
+    return grid(rows(results))
 
 
 def failures(results: Sequence[Result]) -> list[str]:
     """The cells that could not be measured and why, as a part of a report; none where there are none."""
-    lines = [
-        f"- {attack_title(result['spec'])}, {budget(result['spec'])}, {result['spec']['detector']}: {result['error']}"
-        for result in results
-        if store.is_failed(result)
-    ]
+    lines = [f"- {_named(result['spec'])}: {result['error']}" for result in results if store.is_failed(result)]
     return ["Cells that FAILED, so that no figure here speaks of them:\n\n" + "\n".join(lines)] if lines else []
+
+
+def _named(spec: dict[str, Any]) -> str:
+    """A cell in words."""
+    place = f"{spec['model']} on {spec['data']}, n = {spec['n']}"
+    return f"{attack_title(spec)}, {budget(spec)}, {spec['detector']} ({place})"
 
 
 def grid(rows: Sequence[Sequence[str]]) -> str:
@@ -164,8 +176,7 @@ def write(root: Path, spec: dict[str, Any], log_x: bool = False) -> list[Path]:
 def fired(results: Sequence[Result]) -> list[str]:
     """The checks that fired, as a part of a report; none where none did."""
     lines = [
-        f"- {attack_title(result['spec'])}, {budget(result['spec'])}, {result['spec']['detector']}: "
-        f"{sign['name']}: {sign['message']}"
+        f"- {_named(result['spec'])}: {sign['name']}: {sign['message']}"
         for result in store.measured(results)
         for sign in result["checks"]
     ]

@@ -10,7 +10,6 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ..files import slug
 from . import plots, store
@@ -26,10 +25,7 @@ PLACE = ("data", "model", "norm")
 
 
 def risk(entries: Sequence[dict[str, Any]], path: Path) -> Path:
-    """Robust risk of the worst case against eps, with its interval: a panel a model and norm, a line a detector.
-
-    The thin dashed line also counts what attacks with a smaller budget broke.
-    """
+    """Robust risk of the worst case against eps, with its interval: a panel a model and norm, a line a detector."""
     panels = places(entries)
     detectors = list(dict.fromkeys(entry["detector"] for entry in entries))
     with mpl.rc_context(plots.STYLE):
@@ -44,8 +40,6 @@ def risk(entries: Sequence[dict[str, Any]], path: Path) -> Path:
             axis.grid(alpha=0.25)
         axes[0].set_ylabel("robust risk, worst case over all attacks")
         handles, labels = axes[0].get_legend_handles_labels()
-        handles.append(Line2D([], [], color="0.3", linewidth=0.7, linestyle="--"))
-        labels.append("with attacks at a smaller eps")
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
         return plots.write(figure, path)
 

@@ -14,17 +14,20 @@ from ..files import atomic_write, slug
 from . import plots, report, store, suite_plots
 from .cell import Spec, budget
 from .report import Result, doubted, percent
+from .runner import Bench
 from .suite_run import SuiteRun
 from .worst_case import worst_case
 
 WORST_CASE = """\
 **Robust risk**, the headline: the share of images that are wrong or rejected when clean, or that at least one of all
 attacks, with this eps or a smaller one, turns into a wrong label that is accepted; with its 95 % Clopper-Pearson
-interval. *Strongest* is the attack that broke the most images by itself. An adversary may be better than all of these:
-the figure is a lower bound."""
+interval. *Strongest* is the attack that by itself broke the largest share of the images that it was run on. Where some
+attacks were run on fewer images than the others, the last column is of those that all attacks saw. An adversary may be
+better than all of these: the figures are lower bounds."""
 BROKE = """\
 Of the images that were classified correctly and accepted when clean: how many each attack turned into an accepted wrong
 label, and in brackets how many no other attack did."""
+CELL = {"n": lambda result: str(result["spec"]["n"]), **report.COLUMNS}  # which differs from cell to cell
 UNAWARE = "No attack here knows the detector: a robust risk without one means little."
 
 
@@ -65,14 +68,14 @@ def write(run: SuiteRun, out: str | Path, needs_data_dir: bool = False) -> list[
         "cells": [str(Spec(**result["spec"]).path) for result in run.results],
     }
     written = [atomic_write(out / "report.json", json.dumps(content, indent=2, allow_nan=False) + "\n")]
-    made = [*_worst_tables(entries), *_broke_tables(entries)]
-    pictures = _pictures(run, results, entries, out) if entries else []
+    made = [*_worst_tables(entries), *_broke_tables(entries), *_cell_tables(run)]
+    pictures = _pictures(results, entries, out) if entries else []
+    sheets = _sheets(run, results, out)
     notes = [_summary(run), *report.failures(run.results), *_partial(entries)]
-    written.append(atomic_write(out / "report.md", _markdown(run, notes, made, pictures, command)))
-    written.append(
-        atomic_write(out / "report.html", page(f"Suite {run.suite.path.name}", notes, made, results, entries))
-    )
-    return [*written, *pictures]
+    written.append(atomic_write(out / "report.md", _markdown(run, notes, made, [*pictures, *sheets], command)))
+    html = page(f"Suite {run.suite.path.name}", notes, made, results, entries, sheets, command)
+    written.append(atomic_write(out / "report.html", html))
+    return [*written, *pictures, *sheets]
 
 
 def tables(run: SuiteRun) -> str:
@@ -93,13 +96,13 @@ def _worst_tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
         "robust risk",
         "strongest",
         "attacks",
+        "on the first N, which all attacks saw",
     ]
     made: list[Table] = []
     for norm, eps in sorted({(entry["norm"], entry["eps"]) for entry in entries}):
         rows = [head]
         for entry in entries:
             if (entry["norm"], entry["eps"]) == (norm, eps):
-                strongest = max(entry["attacks"], key=lambda attack: attack["broke"])
                 aware = sum(attack["knows_detector"] for attack in entry["attacks"])
                 failed = f", {len(entry['failed'])} FAILED" if entry["failed"] else ""
                 rows.append(
@@ -111,12 +114,19 @@ def _worst_tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
                         percent(entry["clean_accuracy"]),
                         percent(entry["clean_rejection_rate"]),
                         doubted(risk(entry), entry["checks"]),
-                        doubted(strongest["attack"], strongest["checks"]),
+                        _strongest(entry["attacks"]),
                         f"{len(entry['attacks'])} ({aware} aware){failed}",
+                        f"{risk_least(entry)}, N = {entry['images_least']}",
                     ]
                 )
         made.append(Table(f"Worst case, {norm} {eps:g}", WORST_CASE if not made else "", rows))
     return made
+
+
+def _strongest(attacks: Sequence[dict[str, Any]]) -> str:
+    """The attack that broke the largest share of the images it was run on; a dash where none broke any."""
+    best = max(attacks, key=lambda attack: attack["broke"] / attack["images"])
+    return doubted(best["attack"], best["checks"]) if best["broke"] else "–"
 
 
 def _broke_tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
@@ -145,11 +155,31 @@ def _broke(attack: dict[str, Any] | None) -> str:
 
 def risk(entry: dict[str, Any]) -> str:
     """The robust risk of a worst case for a table, with its interval."""
-    low, high = entry["robust_risk_interval"]
-    return f"{percent(entry['robust_risk'])} [{100 * low:.1f}, {100 * high:.1f}]"
+    return report.bounded(entry["robust_risk"], entry["robust_risk_interval"])
 
 
-def _pictures(run: SuiteRun, results: list[Result], entries: list[dict[str, Any]], out: Path) -> list[Path]:
+def risk_least(entry: dict[str, Any]) -> str:
+    """The same over the images that all its attacks were run on."""
+    return report.bounded(entry["robust_risk_least"], entry["robust_risk_least_interval"])
+
+
+def _cell_tables(run: SuiteRun) -> list[Table]:
+    """One a model, a row a cell, with the checks that fired."""
+    made: list[Table] = []
+    for bench in run.benches:
+        here = _of(bench, run.results)
+        text = "\n\n".join([*([] if made else [report.DEFINITIONS]), *report.fired(here)])
+        made.append(
+            Table(f"Every cell: {bench.subject.data.name}, {bench.subject.name}", text, report.rows(here, CELL))
+        )
+    return made
+
+
+def _of(bench: Bench, results: Sequence[Result]) -> list[Result]:
+    return [result for result in results if Spec(**result["spec"]).folder == bench.folder]
+
+
+def _pictures(results: list[Result], entries: list[dict[str, Any]], out: Path) -> list[Path]:
     made = [suite_plots.risk(entries, out / "risk.png")]
     for place in suite_plots.places([result["spec"] for result in results]):
         here = [result for result in results if tuple(result["spec"][key] for key in suite_plots.PLACE) == place]
@@ -158,22 +188,21 @@ def _pictures(run: SuiteRun, results: list[Result], entries: list[dict[str, Any]
             suite_plots.heat(here, out / f"heat-{name}.png"),
             plots.roc(here, out / f"roc-{name}.png", log_x=True),
         ]
-    for bench in run.benches:
-        of_model = [result for result in results if Spec(**result["spec"]).folder == bench.folder]
-        made += suite_plots.sheets(bench, of_model, out)
     return made
+
+
+def _sheets(run: SuiteRun, results: list[Result], out: Path) -> list[Path]:
+    return [path for bench in run.benches for path in suite_plots.sheets(bench, _of(bench, results), out)]
 
 
 def _markdown(run: SuiteRun, notes: list[str], made: list[Table], pictures: list[Path], command: str) -> str:
     shown = ["\n\n".join(filter(None, [f"## {table.title}", table.text, report.grid(table.rows)])) for table in made]
     drawn = [f"![{path.stem}]({path.name})" for path in pictures]
-    cells = [f"## Every cell\n\n{report.table(run.results)}\n\n{report.DEFINITIONS}", *report.fired(run.results)]
     parts = [
         f"# Suite {run.suite.path.name}",
         *notes,
         *shown,
         *drawn,
-        *cells,
         f"## Again\n\n```sh\n{command}\n```",
         f"The curves to look into: [report.html](report.html). {_environment(run)}",
     ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import provenance
 from ..files import check_writable, slug
 from ..runtime import Progress
 from ..subject import RUNS, load_subject
@@ -90,8 +91,14 @@ def run_suite(
         bar.resume(len(cells) - left)
         for n in _run(todo, suite, data_dir, workers, backend, device):
             bar.advance(n)
-    results = [store.find_any(Path(out), bench.spec(planned, detector)) for _, bench, planned, detector in cells]
-    return SuiteRun(suite, benches, tuple(result for result in results if result is not None))
+    return SuiteRun(suite, benches, tuple(_stored(bench, planned, detector) for _, bench, planned, detector in cells))
+
+
+def _stored(bench: Bench, planned: Planned, detector: str) -> dict[str, Any]:
+    """The result or failure of a cell that was run; that there is none, such as on a disk not shared, is a failure."""
+    spec = bench.spec(planned, detector)
+    missing = FileNotFoundError(f"{bench.root / spec.path}: no result is there after the run")
+    return store.find_any(bench.root, spec) or store.failure(spec, missing, provenance.environment(bench.device))
 
 
 def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progress: bool) -> Iterator[Bench]:

@@ -28,9 +28,10 @@ def worst_case(results: Sequence[Result]) -> list[dict[str, Any]]:
         results: of cells, with their `images`; failures too.
 
     Returns:
-        For each the figures with their intervals, and of the attacks at this eps: `attacks`: for
-        each attack the images that it was run on, those that it broke of the ones that were not at risk when clean,
-        and those that only it broke; `checks` that fired; `failed` attacks.
+        For each the figures with their intervals; `images_least`, the first images that every attack was run on, and
+        `robust_risk_least` over those alone, which no attack on fewer images lowers; and of the attacks at this eps:
+        `attacks`: for each attack the images that it was run on, those that it broke of the ones that were not at
+        risk when clean, and those that only it broke; `checks` that fired; `failed` attacks.
 
     Raises:
         InputError: cells of one data set that are of other images.
@@ -53,7 +54,9 @@ def _entry(at: list[Result], within: list[Result]) -> dict[str, Any]:
     clean = flags(largest)
     at_risk = ~clean.right | clean.rejected
     broken = np.stack([_broken(result, largest) & ~at_risk for result in cells])
-    risk = Rate(at_risk | np.any([_broken(result, largest) for result in measured(within)], axis=0))
+    risky = at_risk | np.any([_broken(result, largest) for result in measured(within)], axis=0)
+    least = min(len(result["images"]["y"]) for result in measured(within))
+    risk, risk_least = Rate(risky), Rate(risky[:least])
     return {
         **{name: spec[name] for name in SHARED},
         "eps": spec["eps"],
@@ -62,11 +65,14 @@ def _entry(at: list[Result], within: list[Result]) -> dict[str, Any]:
         "clean_rejection_rate": float(clean.rejected.mean()),
         "robust_risk": risk.value,
         "robust_risk_interval": risk.interval,
+        "images_least": least,
+        "robust_risk_least": risk_least.value,
+        "robust_risk_least_interval": risk_least.interval,
         "attacks": [
             {
                 "attack": attack_title(result["spec"]),
                 "knows_detector": result["knows_detector"],
-                "images": int(_attacked(result).sum()),
+                "images": len(result["images"]["y"]),
                 "broke": int(broke.sum()),
                 "only": int((broke & (broken.sum(0) == 1)).sum()),
                 "checks": [sign["name"] for sign in result["checks"]],
@@ -90,14 +96,8 @@ def _broken(result: Result, largest: Result) -> Flags:
             "of one data set; measure them anew"
         )
     broken = np.zeros(len(all_images["y"]), dtype=np.bool_)
-    broken[:n] = flags(result).undetected & _attacked(result)
+    broken[:n] = flags(result).undetected
     return broken
-
-
-def _attacked(result: Result) -> Flags:
-    """(n,) images that the attack was run on: all of the cell's, unless its `attacked` says otherwise."""
-    images = result["images"]
-    return np.asarray(images.get("attacked", [True] * len(images["y"])), dtype=np.bool_)
 
 
 def _key(result: Result) -> tuple[Any, ...]:
