@@ -52,6 +52,12 @@ class Pursuit:
             return cross_entropy(logits, y, reduction="none")
         return -cross_entropy(logits, torch.full_like(y, self.target), reduction="none")
 
+    def wanted(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(B,) the wanted label of the highest logit."""
+        if self.target is not None:
+            return torch.full_like(y, self.target)
+        return logits.scatter(1, y[:, None], -math.inf).argmax(1)
+
     def lead(self, logits: Tensor, y: Tensor) -> Tensor:
         """(B,) by how much a wanted label leads among the logits (B, K)."""
         return -leads(logits, y) if self.target is None else leads(logits, torch.full_like(y, self.target))
@@ -69,7 +75,7 @@ class DetectorAware(IterativeAttack):
         eps: radius of the budget, in [0, 1] pixel units.
         steps: gradient steps.
         alpha: a constant step size; by default the steps adapt, as APGD's do (Croce & Hein 2020).
-        early_exit: leave an image alone as soon as it meets the goal; by default it goes on to the least suspicious.
+        early_exit: leave an image alone as soon as it meets the goal; by default the attack goes on.
         random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
     """
 
@@ -107,3 +113,12 @@ def scales(victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> tuple[f
     logits, score = judged(victim, x)
     lead, excess = (values.abs().median().item() for values in (leads(logits, y), pursuit.excess(score)))
     return (lead if lead > LEAST else 1.0), (excess if excess > LEAST else 1.0)
+
+
+@torch.no_grad()
+def confirmed(victim: nn.Module, x: Tensor, misread: Tensor, score: Tensor) -> Tensor:
+    """The victim's own scores where misread; elsewhere those that were estimated."""
+    if misread.any():
+        score = score.clone()
+        score[misread] = judged(victim, x[misread])[1]
+    return score

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
+from .finite import refuse
 from .goals import Goal, Misclassified, Undetected, require_gradient
 from .threat import NORMS, Threat, threat
 
@@ -60,6 +61,7 @@ class Attack(ABC):
     norms: ClassVar[tuple[str, ...]] = tuple(NORMS)
     needs_gradient: ClassVar[bool] = True  # whether `run` follows the gradient of a score that the goal asks about
     pursues: ClassVar[tuple[type[Goal], ...]] = (Goal,)  # the goals that `run` can work towards
+    takes_all: ClassVar[bool] = False  # whether `run` gets all images at once, and restarts by itself
 
     eps: float = 0.3
     norm: str = "linf"
@@ -73,7 +75,7 @@ class Attack(ABC):
                 f"norm: got {self.norm!r}, must be {' or '.join(self.norms)} for {type(self).__name__}; "
                 "another engine may have it"
             )
-        self.threat: Threat = threat(self.norm, self.eps)
+        threat(self.norm, self.eps)
         self.restarts = at_least(1, self.restarts, "restarts")
         self.batch_size = at_least(1, self.batch_size, "batch_size")
         self.seed = at_least(0, self.seed, "seed")
@@ -82,6 +84,11 @@ class Attack(ABC):
         super().__init_subclass__(**kwargs)
         if "__call__" in cls.__dict__:
             raise TypeError(f"{cls.__name__} overrides __call__, which checks the budget; write run instead")
+
+    @property
+    def threat(self) -> Threat:
+        """The ball of radius `eps`."""
+        return threat(self.norm, self.eps)
 
     @abstractmethod
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
@@ -126,8 +133,9 @@ class Attack(ABC):
             if y.min() < 0 or y.max() >= n_classes:
                 raise InputError(f"y: labels span [{y.min()}, {y.max()}], must be in [0, {n_classes - 1}]")
             if self.needs_gradient:
-                require_gradient(victim, x[:1], goal, self.name)
-            for images, labels in zip(x.split(self.batch_size), y.split(self.batch_size), strict=True):
+                require_gradient(victim, x[:1], y[:1], goal, self.name)
+            size = len(x) if self.takes_all else self.batch_size
+            for images, labels in zip(x.split(size), y.split(size), strict=True):
                 batches.append(self._attack(victim, images, labels, goal))
                 if advance is not None:
                     advance(len(images))
@@ -135,9 +143,11 @@ class Attack(ABC):
 
     def _attack(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         best = x.clone()
-        success = goal.met(victim, x, y)
+        with torch.no_grad():
+            success, loss = goal.assess(victim, x, y)
+        refuse(self.name, ~torch.isfinite(loss))
         highest = torch.full((len(x),), -math.inf, device=x.device)
-        for _ in range(self.restarts if self.threat.eps > 0 else 0):
+        for _ in range(0 if self.eps == 0 else 1 if self.takes_all else self.restarts):
             standing = (~success).nonzero().squeeze(1)
             if not len(standing):
                 break

@@ -41,7 +41,7 @@ class BPDA(PGD):
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         chosen = _blocking(victim, x, y, goal) if self.parts is None else _named(victim, self.parts)
         with identity_backward(chosen):
-            require_gradient(victim, x[:1], goal, self.name)
+            require_gradient(victim, x[:1], y[:1], goal, self.name)
             return super().run(victim, x, y, goal)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .base import Attack, Outcome, still
 from .errors import NonFiniteLoss
-from .goals import Goal, Misclassified, Undetected, scored
+from .goals import Goal, Misclassified, ScoredVictim, Undetected, scored
 from .probes import MORE_STEPS, QUERIES, go_on, gradient, search, whole_space
 from .threat import Threat
 
@@ -95,7 +95,11 @@ def _signs(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal)
         met_now, loss = leading.assess(model, outcome.x, y)
         stands, risen = ~met_when_clean & ~met_now, loss > clean_loss
         met = goal.met(model, outcome.x, y)
-    if not torch.equal(logits, again):
+    random = not torch.equal(logits, again)
+    if others and isinstance(model, ScoredVictim):
+        with torch.no_grad():
+            random |= not torch.equal(model.score(x), model.score(x))
+    if random:
         yield Check(
             "random-outputs",
             "two passes over the same images differ; attack the expectation over the model's random numbers",
@@ -112,7 +116,7 @@ def _signs(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal)
     if share > TOLERATED:
         yield Check("loss-not-risen", f"on {share:.0%} of the attacked images that stand the loss did not rise")
     share = _share(met != outcome.success)
-    if share > (0 if torch.equal(logits, again) else TOLERATED):
+    if share > (TOLERATED if random else 0):
         yield Check("success-miscounted", f"{share:.0%} of the outcomes are not what the model says of them")
 
 
@@ -126,13 +130,10 @@ def _gradient_signs(of: str, found: Tensor) -> Iterator[Check]:
 
 
 def _probed(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal, attack: Attack) -> Iterator[Check]:
-    leading, most = goal.parts()[0], max(PROBED, len(x) // PROBED)
-    unbroken = ~leading.met(model, outcome.x, y) & ~leading.met(model, x, y)
-    rows = unbroken.nonzero()[:most, 0]
-    if len(rows):
-        yield from _reaches_zero(model, x[rows], y[rows], goal, attack)
+    most = max(PROBED, len(x) // PROBED)
     rows = (~goal.met(model, outcome.x, y) & ~goal.met(model, x, y)).nonzero()[:most, 0]
     if len(rows):
+        yield from _reaches_zero(model, x[rows], y[rows], goal, attack)
         yield from _beaten_by_search(model, x[rows], y[rows], goal, attack.threat)
         yield from _stopped_early(model, x[rows], y[rows], outcome.x[rows], goal, attack.threat)
 
@@ -145,7 +146,7 @@ def _reaches_zero(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, attack: At
     except NonFiniteLoss as error:
         yield Check("loss-gradient-not-finite", f"with a budget of {budget} the attack broke off: {error}")
         return
-    left = ~goal.parts()[0].met(model, moved, y)
+    left = ~goal.met(model, moved, y)
     if _often(left, TOLERATED):
         yield Check(
             "accuracy-not-zero",

@@ -140,7 +140,8 @@ def climb(
         here = rose.view(-1, 1, 1, 1)
         state.top = torch.where(here, state.moved, state.top)
         state.top_gradient = torch.where(here, seen.gradient, state.top_gradient)
-        state.rises = state.rises + (seen.value > state.last_value)
+        if number:
+            state.rises = state.rises + (seen.value > state.last_value)
         state.value, state.last_value = torch.where(rose, seen.value, state.value), seen.value
         if number == steps:
             break
@@ -174,11 +175,11 @@ def _note(found: Found, state: _State, seen: Seen, rose: Tensor) -> None:
 
 def _checks(steps: int) -> set[int]:
     """The steps after which APGD looks whether to halve: at first every 22 % of them, then more and more often."""
-    share, gap, numbers = 0.22, 0.22, set()
-    while share < 1:
-        numbers.add(math.ceil(share * steps))
-        gap = max(gap - 0.03, 0.06)
-        share += gap
+    gap, least, less = (max(1, share * steps // 100) for share in (22, 6, 3))
+    number, numbers = 0, set()
+    while (number := number + gap) < steps:
+        numbers.add(number)
+        gap = max(gap - less, least)
     return numbers
 
 

@@ -111,7 +111,7 @@ class _Both(Goal):
 def judged(
     victim: Victim, x: Tensor, predicted: Tensor | None = None, labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Logits (B, K) and scores (B,) of images x, from one pass where the victim offers `logits_and_score`.
+    """Logits (B, K) and scores (B,) of images x, in one pass where the victim offers `logits_and_score`.
 
     Args:
         victim: a `ScoredVictim`; its `logits_and_score(x, predicted, labels)` is asked where it has one.
@@ -137,18 +137,22 @@ def scored(victim: Victim) -> ScoredVictim:
     return victim
 
 
-def require_gradient(victim: Victim, x: Tensor, goal: Goal, attack_name: str) -> None:
-    """Make sure that an attack that follows gradients has one to follow where the goal asks about the detector.
+def require_gradient(victim: Victim, x: Tensor, y: Tensor, goal: Goal, attack_name: str) -> None:
+    """Make sure that an attack that follows gradients has some to follow.
 
     Raises:
-        InputError: the score is cut off from x; says which attacks need no gradient.
+        InputError: the logits, or the score where the goal asks about it, are cut off from x; says which attacks need
+            no gradient.
     """
-    if not any(isinstance(part, Undetected) for part in goal.parts()):
-        return
-    with torch.enable_grad():
-        _, score = judged(victim, x.detach().clone().requires_grad_())
-    if not score.requires_grad:
-        raise InputError(
-            f"model: the score of {type(victim).__name__} has no gradient with respect to x, which {attack_name} "
-            "follows; attack it with square-rejecting or hop-skip-jump-rejecting, which need none"
-        )
+    needed = {type(part): part for part in goal.parts()}
+    for part in needed.values():
+        with torch.enable_grad():
+            loss = part.assess(victim, x.detach().clone().requires_grad_(), y)[1]
+        if not loss.requires_grad:
+            what, instead = "logits of {} have", "square or hop-skip-jump, which need none, or bpda"
+            if isinstance(part, Undetected):
+                what, instead = "score of {} has", "square-rejecting or hop-skip-jump-rejecting, which need none"
+            raise InputError(
+                f"model: the {what.format(type(victim).__name__)} no gradient with respect to x, which {attack_name} "
+                f"follows; attack it with {instead}"
+            )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from .aware import SLACK, DetectorAware, Pursuit, leads, scales
+from .aware import SLACK, DetectorAware, Pursuit, confirmed, leads, scales
 from .base import at_least
 from .climb import Found, Seen
 from .goals import judged
@@ -93,7 +93,7 @@ class MultiTarget(DetectorAware):
             unread, suspicious = unread.detach(), suspicious.detach()
             weight[rows] *= FACTOR ** ((suspicious > 0).float() - (unread > 0).float())
             misread = pursuit.misread(logits, y[rows])
-            exact = _confirmed(victim, point, misread, score.detach())
+            exact = confirmed(victim, point, misread, score.detach())
             return Seen(misread, exact, -unread - suspicious, gradient)
 
         return self.climb(look, x, pursuit)
@@ -108,12 +108,3 @@ def _rivals(victim: nn.Module, x: Tensor, target: Tensor) -> Tensor | None:
     others = energies(x).scatter(1, target[:, None], torch.inf)
     best = others.topk(min(RIVALS - 1, others.shape[1] - 1), dim=1, largest=False).indices
     return torch.cat([target[:, None], best], dim=1)
-
-
-@torch.no_grad()
-def _confirmed(victim: nn.Module, x: Tensor, misread: Tensor, score: Tensor) -> Tensor:
-    """The victim's own scores where misread; elsewhere those that were estimated."""
-    if misread.any():
-        score = score.clone()
-        score[misread] = judged(victim, x[misread])[1]
-    return score

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .base import Attack, IterativeAttack
 from .goals import Goal, Victim
-from .threat import Threat, threat
+from .threat import Threat
 
 QUERIES = 200  # of the search without gradient, an image
 CORNERS = 20  # of these, drawn before the search goes by what it found
@@ -21,12 +21,10 @@ MORE_STEPS = 10
 
 def whole_space(attack: Attack, x: Tensor) -> Attack:
     """The same attack, once, with a budget in which every image of the shape of x is within reach."""
-    norm = attack.threat.norm
     widened = copy.copy(attack)
-    widened.eps, widened.restarts = 1.0 if norm == "linf" else math.sqrt(x[0].numel()), 1
-    widened.threat = threat(norm, widened.eps)
+    widened.eps, widened.restarts = 1.0 if attack.norm == "linf" else math.sqrt(x[0].numel()), 1
     if isinstance(widened, IterativeAttack) and widened.alpha is not None:
-        widened.alpha *= widened.eps / attack.threat.eps
+        widened.alpha *= widened.eps / attack.eps
     return widened
 
 

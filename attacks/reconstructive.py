@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from .aware import SLACK, DetectorAware, Pursuit, scales
+from .aware import SLACK, DetectorAware, Pursuit, confirmed, scales
 from .base import at_least
 from .climb import Found, Seen
 from .errors import unknown_name
@@ -72,16 +72,20 @@ class Reconstructive(DetectorAware):
 
     def _with(self, victim: nn.Module, x: Tensor, y: Tensor, weight: Tensor, unit: float, pursuit: Pursuit) -> Found:
         taken, slack = 0, SLACK * unit
+        with torch.no_grad():
+            wrong = pursuit.wanted(victim(x), y)
 
         def look(point: Tensor, rows: Tensor) -> Seen:
             nonlocal taken
             moved = point.detach().requires_grad_()
-            logits, score = judged(victim, moved)
+            # Judged as though it were misread already: under its own label the score would hold on to that.
+            logits, score = judged(victim, moved, wrong[rows])
+            wrong[rows] = pursuit.wanted(logits, y[rows])
             loss, misread = -relu(slack - pursuit.lead(logits, y[rows])), pursuit.misread(logits, y[rows])
             value = loss - weight[rows] * score
             followed = value if self.mode == "sum" else (-score if taken % 2 else loss)
             taken += 1
             (gradient,) = torch.autograd.grad(followed.sum(), moved)
-            return Seen(misread, score.detach(), value.detach(), gradient)
+            return Seen(misread, confirmed(victim, point, misread, score.detach()), value.detach(), gradient)
 
         return self.climb(look, x, pursuit)

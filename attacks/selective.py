@@ -11,7 +11,7 @@ from .aware import DetectorAware, Pursuit
 from .climb import Found, Seen
 from .goals import judged
 
-TIER = 1e4  # keeps the progress of misread points above that of the others
+TIER = 1e9  # keeps the progress of misread points above that of the others
 
 
 class _InTurn(DetectorAware):
@@ -28,7 +28,8 @@ class _InTurn(DetectorAware):
             loss, misread = pursuit.loss(logits, y[rows]), pursuit.misread(logits, y[rows])
             gradient = self.direction(moved, misread, loss, -score)
             score, loss = score.detach(), loss.detach()
-            return Seen(misread, score, torch.where(misread, -score, loss - TIER), gradient)
+            progress = torch.where(misread, -score.double(), loss.double() - TIER)
+            return Seen(misread, score, progress, gradient)
 
         return self.climb(look, x, pursuit)
 

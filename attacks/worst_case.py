@@ -32,6 +32,7 @@ LIST: Sequence[tuple[str, Mapping[str, Any]]] = (  # in the order of what it cos
     ("square-rejecting", {}),
     ("hop-skip-jump-rejecting", {}),
 )
+WORTH = 1e9  # a misread image is nearer to falling than any other
 BLACK_BOX = ("square", "square-rejecting", "hop-skip-jump", "hop-skip-jump-rejecting")
 
 
@@ -39,10 +40,9 @@ BLACK_BOX = ("square", "square-rejecting", "hop-skip-jump", "hop-skip-jump-rejec
 class WorstCase(Attack):
     """Runs every attack of the list and keeps, for each image, the strongest adversarial.
 
-    An image that met the goal is not attacked again. Attacks without gradients run on the first `black_box_images`
-    that still stand. Strongest is what meets the goal, then what is misread, then the least suspicious. For a goal
-    that does not ask about a detector only the attacks on the classifier are run.
-
+    An image that met the goal is not attacked again. Attacks without gradients run on the `black_box_images` nearest
+    to falling of those that still stand. Strongest is what meets the goal, then what is misread, then the least
+    suspicious. For a goal that does not ask about a detector only the attacks on the classifier are run.
     F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
     attacks", ICML 2020, takes the worst case over attacks in this way.
 
@@ -51,8 +51,7 @@ class WorstCase(Attack):
         norm: "linf" or "l2".
         attacks: names instead of the list.
         black_box_images: how many of the standing images the attacks without gradients get.
-        restarts, seed: as for every `Attack`.
-        batch_size: images attacked at a time by each attack.
+        restarts, seed, batch_size: of each attack of the list.
 
     Raises:
         InputError: an argument out of its range.
@@ -60,6 +59,7 @@ class WorstCase(Attack):
 
     name = "worst-case"
     knows_detector = True
+    takes_all = True
 
     attacks: Sequence[str] | None = None
     black_box_images: int = 100
@@ -67,27 +67,30 @@ class WorstCase(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.black_box_images = at_least(0, self.black_box_images, "black_box_images")
-        chosen = LIST if self.attacks is None else [(name, {}) for name in self.attacks]
-        common = {"eps": self.eps, "norm": self.norm, "seed": self.seed, "batch_size": self.batch_size}
-        self.loaded = [_loaded(name, {**common, **extra}) for name, extra in chosen]
-        self.batch_size = 2**31  # the list is worked off over all images
+        self._parts()  # to see now what is wrong with them
 
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         leading, *others = goal.parts()
         best = x.clone()
         rank = torch.zeros(len(x), 3, dtype=torch.double, device=x.device)
-        for attack in self.loaded:
+        for attack in self._parts():
             if attack.knows_detector and not others:
                 continue
             rows = (rank[:, 0] == 0).nonzero()[:, 0]
             if attack.name in BLACK_BOX:
-                rows = rows[: self.black_box_images]
+                weakest = rank[rows, 1] * WORTH + rank[rows, 2]
+                rows = rows[weakest.argsort(descending=True)[: self.black_box_images]]
             if len(rows):
                 moved = attack(victim, x[rows], y[rows], goal if attack.knows_detector else leading).x
                 found = _rank(victim, moved, y[rows], goal)
                 better = _above(found, rank[rows])
                 best[rows[better]], rank[rows[better]] = moved[better], found[better]
         return best
+
+    def _parts(self) -> list[Attack]:
+        chosen = LIST if self.attacks is None else [(name, {}) for name in self.attacks]
+        common = {key: getattr(self, key) for key in ("eps", "norm", "restarts", "seed", "batch_size")}
+        return [_loaded(name, {**common, **extra}) for name, extra in chosen]
 
 
 def _loaded(name: str, parameters: dict[str, Any]) -> Attack:

@@ -134,7 +134,7 @@ def test_bpda_succeeds_where_pgd_has_no_gradient(
         assert not blind.success.any()
     assert not any(module._forward_hooks for module in victim.modules()), "hooks were left behind"
     if part is Outside:
-        with pytest.raises(attacks.InputError, match="score of Behind has no gradient"):
+        with pytest.raises(attacks.InputError, match="logits of Behind have no gradient"):
             attacks.load("pgd", "own")(victim, images, y, goal)
 
 
