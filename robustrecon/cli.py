@@ -185,6 +185,9 @@ def _bench_suite(
 ) -> None:
     told = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "log_x")
     _refuse(context, told, "cannot be given with --suite, whose file says it")
+    from .files import check_suite
+
+    check_suite(file)
     from .bench import report, store, suite_report
     from .bench.suite import read_suite
     from .bench.suite_run import run_suite

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 import re
 import tempfile
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from .types import InputError
 
 _SUFFIX = ".partial"
+_PARTIAL = f".*{_SUFFIX}"
+_KILLED = 3600  # seconds after which no writer can still be at it
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> Path:
@@ -39,19 +45,43 @@ def atomic_write(path: str | Path, content: bytes | str) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder` and clear what killed writers left in it.
+    """Make `folder`, and clear what killed writers left in it.
 
     Raises:
         InputError: it cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f".*{_SUFFIX}"):
-            left.unlink()
+        _clear(folder.glob(_PARTIAL))
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+
+
+def clear_partial(folder: Path) -> None:
+    """Clear what killed writers left in `folder` and below; what others may be writing now stays."""
+    _clear(folder.rglob(_PARTIAL))
+
+
+def _clear(files: Iterable[Path]) -> None:
+    for left in list(files):
+        with contextlib.suppress(OSError):  # another run clears it too
+            if time.time() - left.stat().st_mtime > _KILLED:
+                left.unlink()
+
+
+def check_suite(path: Path) -> None:
+    """Whether there is such a suite; here, so that the command line can tell before it imports what runs one.
+
+    Raises:
+        InputError: there is none; with the nearest beside it or in `benchmarks`.
+    """
+    if not path.is_file():
+        known = {other.stem: other for folder in (Path("benchmarks"), path.parent) for other in folder.glob("*.toml")}
+        close = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {known[close[0]]}?" if close else ""
+        raise InputError(f"suite: no file {path}{hint}")
 
 
 def slug(name: str) -> str:

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-import numpy as np
-import torch
-from torch import Tensor
-
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+    from torch import Tensor
 
     Images: TypeAlias = Tensor | ArrayLike
 
@@ -65,7 +62,10 @@ def check_images(x: Any, image_shape: Sequence[int] | None = None, argument: str
     Raises:
         InputError: not an array, not floating point, wrong shape, empty, not finite, or out of range.
     """
-    if not isinstance(x, Tensor):
+    import numpy as np  # here, so that an error in the command's options does not wait for them
+    import torch
+
+    if not isinstance(x, torch.Tensor):
         try:
             x = torch.from_numpy(np.array(x))
         except (TypeError, ValueError) as error:

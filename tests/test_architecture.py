@@ -77,7 +77,17 @@ def test_no_file_is_long() -> None:
     assert [path.name for path in files if len(path.read_text().splitlines()) > 400] == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["bench", "--help"], ["bench", "--nonsense"]], ids=" ".join)
+QUICK = [
+    ["--help"],
+    ["bench", "--help"],
+    ["bench", "--nonsense"],
+    ["bench", "--suite", "nowhere.toml"],
+    ["bench", "--suite", "nowhere.toml", "--eps", "0.1"],
+    ["bench", "--workers", "2"],
+]
+
+
+@pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
 def test_help_and_wrong_arguments_import_nothing_heavy(arguments: list[str]) -> None:
     code = f"""
 import sys

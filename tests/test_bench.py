@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,37 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(subject: Subject, tmp_pa
     text = report.write(tmp_path, failed["spec"])[0].read_text()
     assert "FAILED" in text
     assert "the loss is not finite" in text
+
+
+class Broken(attacks.Attack):
+    """Fails as a slip in an attack of the user's own does."""
+
+    name = "broken"
+    runs = 0
+
+    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: attacks.Goal) -> Tensor:
+        Broken.runs += 1
+        raise KeyError("eps")
+
+
+def test_any_error_of_a_blind_attack_is_recorded_once_tried(subject: Subject, tmp_path: Path) -> None:
+    Broken.runs = 0
+    results = quick(subject, tmp_path, names=["test_bench:Broken"])
+    assert [result["error"] for result in results] == ["KeyError: 'eps'"] * 2
+    assert Broken.runs == 1
+
+
+def test_what_killed_runs_left_is_cleared(subject: Subject, tmp_path: Path) -> None:
+    cells = tmp_path / "digits" / "style-memory-brief" / "label_margin"
+    cells.mkdir(parents=True)
+    old, new, other = cells / ".a.json.x.partial", cells / ".b.json.x.partial", tmp_path / "else" / ".c.partial"
+    other.parent.mkdir()
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    quick(subject, tmp_path)
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]
 
 
 def test_what_beat_us_is_kept_exactly(subject: Subject, tmp_path: Path) -> None:

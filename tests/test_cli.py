@@ -144,6 +144,8 @@ ERRORS = [
     (["bench", "--model", "MODEL", "--detector", "margin"], "detector: unknown name 'margin'"),
     (["bench", "--model", "MODEL", "--alpha", "1.5"], "alpha: got 1.5, must be in (0, 1)"),
     (["bench", "--model", "MODEL", "--out", "/proc/nowhere", "--steps", "1", "--n", "2"], "cannot be written"),
+    (["bench", "--suite", "nowhere.toml"], "suite: no file nowhere.toml"),
+    (["bench", "--workers", "2"], "--workers: needs --suite"),
     (["bench", "--model", "nowhere"], "nowhere: no such checkpoint"),
     (["detect"], "Missing argument 'FILE...'"),
     (["detect", "--model", "MODEL", "nowhere.png"], "nowhere.png: no such file"),

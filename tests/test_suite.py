@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,9 +17,10 @@ from typing import Any
 
 import pytest
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from robustrecon import InputError
-from robustrecon.bench import Spec, store, suite_report
+from robustrecon.bench import Spec, parallel, store, suite_report
 from robustrecon.bench.suite import read_suite
 from robustrecon.bench.suite_run import SuiteRun, run_suite
 from robustrecon.bench.worst_case import worst_case
@@ -146,8 +148,16 @@ def test_what_is_missing_shows_before_anything_runs(
     with pytest.raises(InputError, match=message):
         run_suite(suite, tmp_path / "out", tmp_path / "no-data", progress=False)
     assert not list((tmp_path / "out").rglob("*.json"))
-    with pytest.raises(InputError, match="no file"):
+
+
+def test_a_suite_that_is_not_there(suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError, match=r"no file .*nowhere.toml$"):
         read_suite(tmp_path / "nowhere.toml")
+    with pytest.raises(InputError, match=f"no file .*siute.toml; did you mean {suite_file}\\?"):
+        read_suite(tmp_path / "siute.toml")
+    with pytest.raises(InputError, match=r"no file smok; did you mean benchmarks/smoke.toml\?"):
+        read_suite("smok")
 
 
 def test_a_cell_without_a_result_counts_as_failed(
@@ -347,17 +357,40 @@ def test_the_command(
     assert len(report["failed"]) == 2
 
 
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_a_worker_that_dies_is_one_error(
+    suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    killed = {
+        "loky": lambda: TerminatedWorkerError("killed"),
+        "dask": lambda: pytest.importorskip("distributed").KilledWorker("unit", None, 3),
+    }[backend]()
+
+    class Parallel:
+        def __init__(self, **_: Any) -> None: ...
+
+        def __call__(self, units: Any) -> Any:
+            raise killed
+
+    monkeypatch.setattr("joblib.Parallel", Parallel)
+    monkeypatch.setattr(parallel, "_backend", lambda *_: contextlib.nullcontext({"backend": "loky"}))
+    with pytest.raises(InputError, match="workers: one of 2 was killed"):
+        run_suite(read_suite(suite_file), tmp_path / "out", workers=2, backend=backend, progress=False)
+
+
 @pytest.mark.slow
 def test_a_killed_dask_worker_loses_nothing(suite_file: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     text = suite_file.read_text().replace("steps = 3", "steps = 30").replace("0.1, 0.2]", "0.05, 0.1, 0.15, 0.2]")
     suite, out = read_suite(written(tmp_path, text)), tmp_path / "out"
     killed: list[int] = []
+    done: list[int] = []
 
     def kill_one_in_the_middle(pids: list[int]) -> None:
         while not list(out.rglob("*.json")):
             time.sleep(0.01)
         os.kill(pids[0], signal.SIGKILL)
+        done.append(len(list(out.rglob("*.json"))))
         killed.append(pids[0])
 
     with (
@@ -370,5 +403,6 @@ def test_a_killed_dask_worker_loses_nothing(suite_file: Path, tmp_path: Path) ->
         run = run_suite(suite, out, workers=2, backend="dask", progress=False)
         assassin.join(timeout=5)
     assert killed
+    assert 0 < done[0] < 10
     assert len(run.results) == len(list(out.rglob("*.json"))) == 10
     assert not any(map(store.is_failed, run.results))

@@ -93,10 +93,23 @@ def run_units(units: Iterable[Unit], workers: int, backend: str) -> Iterator[int
         as_done = "generator_unordered" if active.supports_return_generator else "list"
         try:
             yield from joblib.Parallel(batch_size=1, return_as=as_done)(joblib.delayed(_do)(unit) for unit in units)
-        except TerminatedWorkerError as error:
+        except _killed(backend) as error:
             raise InputError(
                 f"workers: one of {workers} was killed (out of memory?); finished cells are kept, go on with fewer"
             ) from error
+
+
+def _killed(backend: str) -> tuple[type[Exception], ...]:
+    """What a backend raises when a worker died and its work could not be done by another."""
+    if backend == "dask":
+        from distributed import KilledWorker
+
+        return (KilledWorker,)
+    if backend == "ray":
+        from ray.exceptions import RayActorError, WorkerCrashedError
+
+        return (RayActorError, WorkerCrashedError)
+    return (TerminatedWorkerError,)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import attacks
 from .. import provenance
 from ..defence import DefendedClassifier
 from ..detectors import images_needed, load_score, parts
-from ..files import check_writable
+from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
 from ..subject import Subject
 from ..types import InputError, Verdict
@@ -33,8 +33,8 @@ KEPT = 16  # undetected successes whose images are stored with a cell
 def run(subject: Subject, plan: Plan, out: str | Path = "results", progress: bool = True) -> list[dict[str, Any]]:
     """Measure every detector under every attack at every eps; returns the cells' results in that order.
 
-    A cell whose attack failed (a loss that is not finite, a goal that it cannot pursue) is recorded as failed, with
-    its error, and the others go on; it is tried again the next time.
+    A cell that failed (a loss that is not finite, a goal that the attack cannot pursue, any error) is recorded as
+    failed, with its error, and the others go on; it is tried again the next time.
 
     Args:
         subject: the model and its data.
@@ -121,20 +121,24 @@ class Bench:
         self.device = device_of(subject.model)
         self.x, self.y = part.x.to(self.device), part.y.to(self.device)
         self._clean: dict[str, Verdict] = {}
+        clear_partial(root / self.folder)
 
     def cells(self, planned: Planned, detectors: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """One result a detector (all by default); an attack that does not know the detector is run once for all."""
-        attacked: _Attacked | None = None
+        aware = planned.load().knows_detector
+        attacked: _Attacked | Exception | None = None
         results = []
         for detector in self.defences if detectors is None else detectors:
             spec = self.spec(planned, detector)
             result = self.done(planned, detector)
             if result is None:
+                if attacked is None or aware:
+                    attacked = self._attempt(planned, detector)
                 try:
-                    if attacked is None or attacked.knows_detector:
-                        attacked = self.attack(planned, detector)
+                    if isinstance(attacked, Exception):
+                        raise attacked
                     result = {"spec": spec.as_dict(), **self._result(attacked, detector)}
-                except (RuntimeError, ValueError) as error:  # of the attack, or bad input to it: the others go on
+                except Exception as error:  # whatever it is, the other cells go on
                     result = store.failure(spec, error, provenance.environment(self.device))
                     if self.progress:
                         print(f"failed: {self.root / spec.path}: {result['error']}", file=sys.stderr)
@@ -197,6 +201,12 @@ class Bench:
             fired = attacks.check(victim, x, y, outcome, goal, attack)
         seconds = time.monotonic() - started
         return _Attacked(moved, distance, attack.knows_detector, [asdict(sign) for sign in fired], seconds)
+
+    def _attempt(self, planned: Planned, detector: str) -> _Attacked | Exception:
+        try:
+            return self.attack(planned, detector)
+        except Exception as error:
+            return error
 
     @cached_property
     def _labels(self) -> Tensor:

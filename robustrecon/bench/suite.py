@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data import DATASETS
 from ..detectors import DEFAULTS, load_score
+from ..files import check_suite
 from ..types import InputError, check_fraction, unknown_name
 from .plan import Planned
 
@@ -72,6 +73,7 @@ def read_suite(path: str | Path) -> Suite:
             same attack twice.
     """
     path = Path(path)
+    check_suite(path)
     top = _Table(_parsed(path), str(path), SUITE_KEYS)
     n, seed = top.whole("n", 1000, least=1), top.whole("seed", 0, least=0)
     data = top.text("data")
@@ -99,8 +101,6 @@ def read_suite(path: str | Path) -> Suite:
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"suite: no file {path}") from None
     except OSError as error:
         raise InputError(f"suite: {path} cannot be read ({error.strerror})") from error
     except ValueError as error:  # not UTF-8, or not TOML
