@@ -124,6 +124,7 @@ def test_a_cell_has_every_key(subject: Subject, tmp_path: Path) -> None:
         "seed": 0,
         "n": 40,
         "alpha": 0.05,
+        "data_fingerprint": subject.data.fingerprint,
     }
 
 
@@ -188,6 +189,16 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(subject: Subject, tmp_pa
     text = report.write(tmp_path, failed["spec"])[0].read_text()
     assert "FAILED" in text
     assert "the loss is not finite" in text
+
+
+def test_results_on_other_data_are_not_taken_for_these(subject: Subject, tmp_path: Path) -> None:
+    result = quick(subject, tmp_path)[0]
+    spec = Spec(**result["spec"])
+    assert spec.data_fingerprint == subject.data.fingerprint
+    assert store.find(tmp_path, replace(spec, data_fingerprint="other")) is None
+    del result["spec"]["data_fingerprint"]
+    (tmp_path / spec.path).write_text(json.dumps(result))
+    assert store.find(tmp_path, spec) is not None, "one without a fingerprint stands for any"
 
 
 class Broken(attacks.Attack):

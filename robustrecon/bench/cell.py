@@ -32,6 +32,7 @@ class Spec:
         n: the first n test images.
         alpha: bound on the false-alarm rate that the detector is calibrated to.
         parameters: of the attack, those given beside eps, norm, seed and steps.
+        data_fingerprint: hash of the data; None in results stored without one, which stand for any.
     """
 
     data: str
@@ -47,6 +48,7 @@ class Spec:
     n: int
     alpha: float
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    data_fingerprint: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As stored: without `parameters` where there are none."""

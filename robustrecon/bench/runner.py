@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ class Bench:
 
     def spec(self, planned: Planned, detector: str) -> Spec:
         """The cell of this model."""
-        return planned.spec(
+        spec = planned.spec(
             detector=detector,
             alpha=self.alpha,
             n=min(planned.n, len(self.y)),
@@ -165,6 +165,7 @@ class Bench:
             model=self.subject.name,
             weights=self.subject.weights,
         )
+        return replace(spec, data_fingerprint=self.subject.data.fingerprint)
 
     @property
     def folder(self) -> Path:

@@ -66,7 +66,9 @@ def find(root: Path, spec: Spec) -> dict[str, Any] | None:
 def find_any(root: Path, spec: Spec) -> dict[str, Any] | None:
     """The stored result, or failure, of exactly this cell, or None."""
     result = read(root / spec.path)
-    return result if result is not None and result["spec"] == spec.as_dict() else None
+    if result is None or {"data_fingerprint": spec.data_fingerprint, **result["spec"]} != spec.as_dict():
+        return None
+    return result
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -78,7 +80,7 @@ def read(path: Path) -> dict[str, Any] | None:
     if not isinstance(result, dict) or not (result.keys() >= REQUIRED or result.keys() == FAILED):
         return None
     known = {field.name for field in fields(Spec)}
-    return result if {*result["spec"], "parameters"} == known else None
+    return result if {*result["spec"], "parameters", "data_fingerprint"} == known else None
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:
