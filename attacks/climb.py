@@ -50,11 +50,19 @@ class Found:
         x: (B, C, H, W).
         misread: (B,) bool.
         score: (B,), infinite where not misread.
+        value: (B,) the most progress that was seen on the way.
     """
 
     x: Tensor
     misread: Tensor
     score: Tensor
+    value: Tensor
+
+    @classmethod
+    def nothing(cls, x: Tensor) -> Found:
+        """The points x themselves, of which nothing is known."""
+        none = torch.full((len(x),), math.inf, device=x.device)
+        return cls(x.clone(), torch.zeros_like(none, dtype=torch.bool), none, -none)
 
     def take(self, rows: Tensor, other: Found) -> None:
         """Put `other`, found for `rows`, in place where it is better."""
@@ -111,9 +119,7 @@ def climb(
         NonFiniteLoss: a value or gradient is not finite.
     """
     n = len(x)
-    found = Found(
-        start.clone(), torch.zeros(n, dtype=torch.bool, device=x.device), torch.full((n,), math.inf, device=x.device)
-    )
+    found = Found.nothing(start)
     low = torch.full((n,), -math.inf, device=x.device)
     size = FIRST_STEP * threat.eps if fixed_step is None else fixed_step
     state = _State(
@@ -171,6 +177,7 @@ def _note(found: Found, state: _State, seen: Seen, rose: Tensor) -> None:
     found.x[at] = state.moved[better]
     found.score[at] = torch.where(seen.misread, seen.score, found.score[rows])[better]
     found.misread[at] |= seen.misread[better]
+    found.value[rows] = torch.maximum(found.value[rows], seen.value.to(found.value))
 
 
 def _checks(steps: int) -> set[int]:

@@ -38,8 +38,7 @@ class Matching(DetectorAware):
 
     def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
         chosen = _nearest_guides(victim, x, y, pursuit, self.guides)
-        nobody = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        best = Found(x.clone(), nobody, torch.full((len(x),), torch.inf, device=x.device))
+        best = Found.nothing(x)
         for guide in chosen.T:
             rows = (guide >= 0).nonzero()[:, 0]
             if self.early_exit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from .goals import judged
 
 RIVALS = 4  # labels compared at a step, the target among them
 LOOK_AROUND = 10  # steps between looks at all labels
+NEAREST = 0.25  # share of a batch that is worth deepening
 FACTOR = 1.05  # by which the weight of the part that alone is unmet grows a step
 
 
@@ -30,34 +32,45 @@ class MultiTarget(DetectorAware):
 
     Args:
         targets: how many wrong labels an image; by default all.
+        deepen: so many further ascents towards the two nearest labels of the quarter of a batch that is nearest to
+            falling, from new random starts, and for some images up the smaller of the two parts instead of the hinges.
         Others as for every `DetectorAware` attack.
     """
 
     name = "multi-target"
 
     targets: int | None = None
+    deepen: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.deepen = at_least(0, self.deepen, "deepen")
         if self.targets is not None:
             self.targets = at_least(1, self.targets, "targets")
 
     def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
         wanted = self._targets(victim, x, y, pursuit)
         units = scales(victim, x, y, pursuit)
-        best: Found | None = None
-        standing = torch.arange(len(x), device=x.device)
-        for target in wanted.T:
-            found = self._towards(victim, x[standing], y[standing], target[standing], units, pursuit)
-            if best is None:
-                best = found
-            else:
-                best.take(standing, found)
-            if self.early_exit:
-                standing = standing[~(found.misread & (found.score <= pursuit.threshold))]
-                if not len(standing):
-                    break
-        assert best is not None
+        best, reached = Found.nothing(x), torch.full(wanted.shape, -torch.inf, device=x.device)
+        everyone = torch.arange(len(x), device=x.device)
+
+        def attack(rows: Tensor, column: Tensor, *, varied: bool) -> None:
+            if self.early_exit or varied:
+                stands = ~(best.misread & (best.score <= pursuit.threshold))[rows]
+                rows, column = rows[stands], column[stands]
+            if len(rows):
+                found = self._towards(victim, x[rows], y[rows], wanted[rows, column], units, pursuit, varied)
+                best.x[rows] = torch.where(best.misread[rows].view(-1, 1, 1, 1), best.x[rows], found.x)
+                best.take(rows, found)
+                reached[rows, column] = torch.maximum(reached[rows, column], found.value)
+
+        for column in range(wanted.shape[1]):
+            attack(everyone, torch.full_like(everyone, column), varied=False)
+        for _ in range(self.deepen):
+            fell = best.misread & (best.score <= pursuit.threshold)
+            near = reached.amax(1).masked_fill(fell, -torch.inf).topk(math.ceil(len(x) * NEAREST)).indices
+            for column in reached[near].topk(min(2, wanted.shape[1]), dim=1).indices.T:
+                attack(near, column, varied=True)
         return best
 
     @torch.no_grad()
@@ -70,10 +83,18 @@ class MultiTarget(DetectorAware):
         return logits.topk(most if self.targets is None else min(self.targets, most), dim=1).indices
 
     def _towards(
-        self, victim: nn.Module, x: Tensor, y: Tensor, target: Tensor, units: tuple[float, float], pursuit: Pursuit
+        self,
+        victim: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        target: Tensor,
+        units: tuple[float, float],
+        pursuit: Pursuit,
+        varied: bool,
     ) -> Found:
         labels: Tensor | None = None
         weight = torch.ones(len(x), device=x.device)
+        smaller = torch.rand(len(x), device=x.device) < (0.5 if varied else 0.0)
         taken = 0
 
         def look(point: Tensor, rows: Tensor) -> Seen:
@@ -89,7 +110,10 @@ class MultiTarget(DetectorAware):
             logits, score = judged(victim, moved, target[rows], compared)
             lead, excess = leads(logits, target[rows]), pursuit.excess(score)
             unread, suspicious = relu(SLACK - lead / units[0]), relu(SLACK + excess / units[1])
-            (gradient,) = torch.autograd.grad(-(unread + weight[rows] * suspicious).sum(), moved)
+            lacking = torch.where(
+                smaller[rows], torch.maximum(-lead / units[0], excess / units[1]), unread + weight[rows] * suspicious
+            )
+            (gradient,) = torch.autograd.grad(-lacking.sum(), moved)
             unread, suspicious = unread.detach(), suspicious.detach()
             weight[rows] *= FACTOR ** ((suspicious > 0).float() - (unread > 0).float())
             misread = pursuit.misread(logits, y[rows])

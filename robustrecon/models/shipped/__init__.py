@@ -1,4 +1,4 @@
-"""Trained models that come with the package, by names such as `robust/mnist`; their files lie in this folder, a folder a family.
+"""Trained models that come with the package, by names such as `robust/mnist`; a folder a family lies here.
 
 Loading one checks it like any checkpoint. The seal in its card covers the card and the tensors' bytes, and the
 header that says which bytes are which tensor must parse, leave no gap and fit the card's architecture, so that a list
