@@ -2,9 +2,9 @@
 
 python -m benchmarks.ablation --data mnist --data-dir DIR --out results/robust
 
-Expected time: about 10 minutes a variant on one core with bf16. Nothing here sees the test part: detectors are
-calibrated on all but the last images of the calibration part, and those are attacked. A variant that is done is not
-run again.
+Expected time: about 10 minutes a variant on one core with bf16. No figure here is of the test part: detectors are
+calibrated on all but the last images of the calibration part, and those are attacked. A variant that is done with the
+same recipe is not run again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import binomtest
-
 import attacks
 from robustrecon import DefendedClassifier, InputError, provenance
-from robustrecon.bench.report import grid, percent
+from robustrecon.bench.metrics import clopper_pearson
+from robustrecon.bench.report import bounded, grid, percent
 from robustrecon.data import Dataset, load_data
 from robustrecon.files import atomic_write
 from robustrecon.training import Recipe, load_recipe, train
@@ -60,12 +59,12 @@ def main() -> None:
     data = load_data(arguments.data, arguments.data_dir)
     for name in arguments.variant or VARIANTS:
         path = arguments.out / "ablation" / f"{name}.json"
-        if path.exists():
+        recipe = dataclasses.replace(
+            load_recipe("robust"), name=f"ablation-{name}", epochs=arguments.epochs, least_steps=0, **VARIANTS[name][1]
+        )
+        if path.exists() and json.loads(path.read_text())["recipe"] == dataclasses.asdict(recipe):
             print(f"done before: {path}", file=sys.stderr)
             continue
-        recipe = dataclasses.replace(
-            load_recipe("robust"), name=f"ablation-{name}", epochs=arguments.epochs, **VARIANTS[name][1]
-        )
         atomic_write(path, json.dumps(measure(data, recipe, name), indent=2) + "\n")
     results = [json.loads(path.read_text()) for path in sorted((arguments.out / "ablation").glob("*.json"))]
     print(atomic_write(arguments.out / "ablation.md", markdown(results)))
@@ -88,8 +87,7 @@ def measure(data: Dataset, recipe: Recipe, name: str) -> dict[str, Any]:
         attack = attacks.load("multi-target", eps=eps, targets=TARGETS, early_exit=True)
         fell = attack(defended, clean[safe], clean_y[safe], goal).success
         risky = int((~safe).sum() + fell.sum())
-        interval = binomtest(risky, ATTACKED).proportion_ci(0.95, method="exact")
-        risks.append({"eps": eps, "robust_risk": risky / ATTACKED, "interval": [interval.low, interval.high]})
+        risks.append({"eps": eps, "robust_risk": risky / ATTACKED, "interval": clopper_pearson(risky, ATTACKED)})
     return {
         "variant": name,
         "data": data.name,
@@ -111,10 +109,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
     results = sorted(results, key=lambda result: order.index(result["variant"]))
     lines = [["variant", "what changed", "clean acc.", "clean rej.", *(f"robust risk, {eps:g}" for eps in EPS)]]
     for result in results:
-        risks = [
-            f"{percent(risk['robust_risk'])} [{100 * risk['interval'][0]:.1f}, {100 * risk['interval'][1]:.1f}]"
-            for risk in result["risks"]
-        ]
+        risks = [bounded(risk["robust_risk"], risk["interval"]) for risk in result["risks"]]
         clean = [percent(result[key]) for key in ("clean_accuracy", "clean_rejection_rate")]
         lines.append([result["variant"], VARIANTS[result["variant"]][0], *clean, *risks])
     first = results[0]

@@ -22,7 +22,20 @@ and the images that beat us: [results/robust](results/robust/report.md); what ma
 
 def worst_case_table(results: Path) -> str:
     """The headline: the worst case over all attacks of every suite's report under results/robust."""
-    rows = [["data", "network", "detector", "budget", "n", "clean acc.", "clean rej.", "robust risk", "attacks"]]
+    rows = [
+        [
+            "data",
+            "network",
+            "detector",
+            "budget",
+            "n",
+            "clean acc.",
+            "clean rej.",
+            "robust risk",
+            "on those that all attacks saw",
+            "attacks",
+        ]
+    ]
     for path in sorted((results / "robust").rglob("report.json"), key=lambda path: (len(path.parts), path)):
         for entry in json.loads(path.read_text())["worst_case"]:
             aware = sum(attack["knows_detector"] for attack in entry["attacks"])
@@ -35,6 +48,7 @@ def worst_case_table(results: Path) -> str:
                     str(entry["n"]),
                     *(report.percent(entry[key]) for key in ("clean_accuracy", "clean_rejection_rate")),
                     report.doubted(suite_report.risk(entry), entry["checks"]),
+                    f"{suite_report.risk_least(entry)}, n = {entry['images_least']}",
                     f"{len(entry['attacks'])}, {aware} aware",
                 ]
             )
