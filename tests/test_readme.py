@@ -86,7 +86,7 @@ def flat(figures: object, name: str = "") -> dict[str, object]:
 
 def test_the_three_steps_of_contributing(tmp_path: Path) -> None:
     """Model, detector and attack as written there, added to a copy of the tree: contract tests and types pass."""
-    for part in ("attacks", "robustrecon", "pyproject.toml"):
+    for part in ("attacks", "benchmarks", "robustrecon", "pyproject.toml"):
         source = ROOT / part
         copied = shutil.copytree(source, tmp_path / part) if source.is_dir() else shutil.copy(source, tmp_path)
         assert copied
