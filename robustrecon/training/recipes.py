@@ -9,7 +9,7 @@ contrastive
         The accuracy of `fast` in 1.6 times its time; on the embedded digits the label that explains an image best is
         the right one for 98 %, after `fast` for 91 %.
 robust  robustrecon train --data mnist --recipe robust --precision bf16-mixed: the same on adversarial images. About 50
-        minutes on one core for MNIST; the figures are in results/robust.
+        minutes on one core for MNIST, 99.2 % on clean images. The shipped robust/mnist had ten epochs more.
 """
 
 from __future__ import annotations
