@@ -47,11 +47,17 @@ def _root(
 def train(
     data: Data = "digits",
     recipe: Annotated[
-        str, typer.Option(help="fast, contrastive, robust (adversarial; long) or paper (250 epochs).")
+        str,
+        typer.Option(
+            help="fast, contrastive, robust (adversarial; long), robust-refine (after robust) or paper (250 epochs)."
+        ),
     ] = "fast",
     out: Annotated[Path | None, typer.Option(help="Folder to write to; runs/DATA by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Over all devices together, instead of the recipe's.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="A trained model to go on from, or a shipped one's name; anew by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of initial weights, order and noise.")] = 0,
     device: Device = "auto",
     devices: Annotated[int, typer.Option(help="Processes on this machine, one a device.")] = 1,
@@ -80,6 +86,7 @@ def train(
         dataset,
         folder,
         chosen,
+        start=start,
         seed=seed,
         device=device,
         devices=devices,

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 from torch.nn.functional import cross_entropy, one_hot, softplus
 
-from robustrecon import StyleMemoryNet
-from robustrecon.training import RECIPES, contrastive
+from robustrecon import InputError, StyleMemoryNet
+from robustrecon.training import RECIPES, contrastive, warp
 from robustrecon.training.adversary import ascend
-from robustrecon.training.contrastive import ContrastiveObjective, shifted
+from robustrecon.training.contrastive import ContrastiveObjective
+from robustrecon.training.warp import warped
 
 CLASSES = 5
 QUIET = replace(RECIPES["contrastive"], noise=0.0, wrong_labels=CLASSES - 1)
@@ -117,16 +118,52 @@ def test_trades_is_the_clean_loss_and_the_divergence_of_the_attacked(
             assert found[name] == pytest.approx(expected.item(), rel=1e-3), name
 
 
-def test_shifts_move_each_image_and_bring_in_black() -> None:
+def test_the_gap_is_asked_of_clean_images_and_granted_to_attacked_ones(
+    net: StyleMemoryNet, x: Tensor, y: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contrastive, "ascend", lambda _, images, *rest: 1 - images)
+    found = figures(net, x, y, eps=0.1, gap=2.0, clean_share=0.25)["contrast"]
+    true = one_hot(y, CLASSES)
+    with torch.no_grad():
+        clean = cross_entropy(-(net.class_energies(x[:3]) + 2 * true[:3]), y[:3], reduction="sum")
+        attacked = cross_entropy(-(net.class_energies(1 - x[3:]) - 2 * true[3:]), y[3:], reduction="sum")
+    assert found == pytest.approx(((clean + attacked) / len(x)).item(), rel=1e-4)
+    only_clean = cross_entropy(-(net.class_energies(x) + 2 * true), y).item()
+    assert figures(net, x, y, gap=2.0)["contrast"] == pytest.approx(only_clean, rel=1e-4)
+
+
+def test_a_gap_does_not_go_with_trades() -> None:
+    with pytest.raises(InputError, match=r"gap: got 1\.0, must be 0 with trades"):
+        replace(QUIET, gap=1.0, trades=6.0)
+
+
+@pytest.mark.parametrize(("side", "moved"), [(2 / 9, 1), (-4 / 9, -2)])
+def test_a_warp_shifts_by_shares_of_a_side_and_brings_in_black(
+    side: float, moved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for what in ("ROTATION", "SCALE", "SHEAR", "BEND", "KEPT"):
+        monkeypatch.setattr(warp, what, 0.0)
+    monkeypatch.setattr(warp, "SHIFT", side)
+    monkeypatch.setattr("torch.randn", lambda *size, device: torch.ones(size, device=device))
+    x = torch.zeros(2, 1, 9, 9)
+    x[:, 0, 4, 4] = 1
+    expected = torch.zeros_like(x)
+    expected[:, 0, 4 - moved, 4 - moved] = 1
+    assert torch.allclose(warped(x, 1.0), expected, atol=1e-5)
+    assert warped(torch.ones_like(x), 1.0)[:, 0, -1 if moved > 0 else 0].max() < 1e-5
+
+
+def test_warps_differ_grow_with_their_strength_and_leave_some_images_alone() -> None:
     torch.manual_seed(0)
-    x = torch.zeros(200, 1, 7, 9)
-    x[:, 0, 3, 4] = 1
-    moved = shifted(x, 2)
+    x = torch.zeros(300, 1, 12, 9)
+    x[:, :, 3:9, 3:6] = 1
+    weak, strong = ((warped(x, strength) - x).square().mean((1, 2, 3)) for strength in (0.5, 2.0))
+    assert 0 < weak.mean() < strong.mean()
+    assert 0.1 < (strong == 0).double().mean() < 0.35
+    moved = warped(x, 1.0)
     assert moved.shape == x.shape
-    assert (moved.sum((1, 2, 3)) == 1).all()
-    rows, columns = moved[:, 0].nonzero()[:, 1], moved[:, 0].nonzero()[:, 2]
-    assert set((rows - 3).tolist()) == set((columns - 4).tolist()) == {-2, -1, 0, 1, 2}
-    assert not shifted(torch.ones(1, 1, 7, 9), 9).all()
+    assert 0 <= moved.min() < moved.max() <= 1
+    assert len(moved.flatten(1).unique(dim=0)) > 150
 
 
 @pytest.mark.parametrize("eps", [0.01, 0.3, 1.0])

@@ -112,6 +112,30 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert [row[key] for row in resumed.card["history"]] == [row[key] for row in unbroken.card["history"]]
 
 
+def test_a_run_starts_from_a_trained_model_and_its_card_says_so(
+    digits: Dataset, model_dir: Path, tmp_path: Path
+) -> None:
+    still = replace(QUICK, learning_rate=1e-30)
+    first, last = load(model_dir), train(digits, tmp_path, still, start=model_dir, progress=False)
+    for name, weight in last.state_dict().items():
+        assert torch.equal(weight, first.state_dict()[name]), name
+    card = checkpoint.load(model_dir).card
+    assert checkpoint.load(tmp_path).card["start"] == {"recipe": card["recipe"]["name"], "sha256": card["sha256"]}
+    assert card["start"] is None
+    learned = train(digits, tmp_path / "on", QUICK, start=model_dir, progress=False)
+    assert not torch.equal(learned.state_dict()["conv1.weight"], first.state_dict()["conv1.weight"])
+    with pytest.raises(InputError, match="resume: .* was trained with start .*, not None"):
+        train(digits, tmp_path, still, resume=True, progress=False)
+
+
+def test_a_start_that_does_not_fit_is_refused(digits: Dataset, model_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="start: .* must not be given together with model"):
+        train(digits, tmp_path, QUICK, start=model_dir, model=StyleMemoryNet(), progress=False)
+    two = replace(digits, classes=digits.classes[:2])
+    with pytest.raises(InputError, match="model: takes 10 classes .* must take 2"):
+        train(two, tmp_path, QUICK, start=model_dir, progress=False)
+
+
 def test_resuming_a_finished_run_changes_nothing(digits: Dataset, tmp_path: Path) -> None:
     first = train(digits, tmp_path / "m", QUICK, progress=False)
     before = (tmp_path / "m" / "model.safetensors").read_bytes()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div, nll_loss, one_hot, pad
+from torch.nn.functional import cross_entropy, kl_div, nll_loss, one_hot
 
 from ..models import StyleMemoryNet
 from .adversary import ascend
 from .recipes import Recipe
+from .warp import warped
 
 
 class ContrastiveObjective(nn.Module):
@@ -31,8 +32,8 @@ class ContrastiveObjective(nn.Module):
     def forward(self, x: Tensor, y: Tensor, progress: float) -> Tensor:
         """Batch means of `figures`; x (B, C, H, W), y (B,), `progress` the share of the steps that is done."""
         recipe = self.recipe
-        if recipe.shift:
-            x = shifted(x, recipe.shift)
+        if recipe.warp:
+            x = warped(x, recipe.warp)
         seen, wanted = x + recipe.noise * torch.randn_like(x), x
         n_clean = len(x) if recipe.trades else round(recipe.clean_share * len(x))
         if eps := recipe.eps_at(progress):
@@ -55,7 +56,10 @@ class ContrastiveObjective(nn.Module):
             contrast = _trades(-energies, torch.zeros_like(y), recipe.trades)
         else:
             classification = cross_entropy(logits, y)
-            contrast = cross_entropy(-energies, torch.zeros_like(y))
+            gap = torch.full_like(y, recipe.gap, dtype=energies.dtype)
+            gap[n_clean if eps else len(x) :] *= -1
+            handicapped = torch.cat([energies[:, :1] + gap[:, None], energies[:, 1:]], dim=1)
+            contrast = cross_entropy(-handicapped, torch.zeros_like(y))
         loss = classification + recipe.contrast * contrast + recipe.alpha * reconstruction
         accuracy = (logits.argmax(1) == y).float().mean()
         return torch.stack([loss, classification, contrast, reconstruction, accuracy])
@@ -68,13 +72,3 @@ def _trades(logits: Tensor, y: Tensor, weight: float) -> Tensor:
     """
     clean, moved = logits.log_softmax(1).chunk(2)
     return nll_loss(clean, y[: len(clean)]) + weight * kl_div(moved, clean, log_target=True, reduction="batchmean")
-
-
-def shifted(x: Tensor, most: int) -> Tensor:
-    """Each image of x (B, C, H, W) moved by up to `most` pixels in either direction, with black moved in."""
-    height, width = x.shape[2:]
-    by = torch.randint(2 * most + 1, (2, len(x), 1), device=x.device)
-    rows, columns = (by[axis] + torch.arange(size, device=x.device) for axis, size in enumerate((height, width)))
-    image = torch.arange(len(x), device=x.device)[:, None, None]
-    padded = pad(x, (most, most, most, most)).permute(0, 2, 3, 1)
-    return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -48,6 +48,7 @@ def train(
     recipe: str | Recipe = "fast",
     *,
     model: StyleMemoryNet | None = None,
+    start: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     devices: int = 1,
@@ -66,6 +67,7 @@ def train(
         out: folder to write to.
         recipe: a name of `RECIPES` or a `Recipe`.
         model: the network to train; by default one that fits the data, initialised from the seed.
+        start: a trained model to go on from instead: a folder, a .safetensors file or a shipped model's name.
         seed: seeds the initial weights, the order of the images and the noise.
         device: "auto", "cpu" or "cuda".
         devices: processes on this machine, one a device; the batch is shared out among them.
@@ -75,8 +77,8 @@ def train(
         progress: show progress on stderr.
 
     Raises:
-        InputError: unknown recipe or device, `out` holds a model already or cannot be written to, or a checkpoint
-            to resume that was made with other settings.
+        InputError: unknown recipe or device, a `start` that is no model for this data, `out` holds a model already or
+            cannot be written to, or a checkpoint to resume that was made with other settings.
     """
     if isinstance(recipe, str):
         recipe = load_recipe(recipe)
@@ -91,6 +93,9 @@ def train(
         raise InputError(f"devices: {devices} on {nodes} nodes, must share out a batch of {batch_size} images evenly")
     place, out = resolve_device(device), Path(out)
     _check_out(out, resume)
+    origin = None
+    if start is not None:
+        model, origin = _started(start, model)
     from lightning_fabric import Fabric  # a second of imports that only training needs
 
     fabric = Fabric(
@@ -102,7 +107,7 @@ def train(
     )
     fabric.launch()
     with seeded(seed):
-        return _Run(fabric, data, out, recipe, model, seed, precision, progress)()
+        return _Run(fabric, data, out, recipe, model, origin, seed, precision, progress)()
 
 
 def _check_out(out: Path, resume: bool) -> None:
@@ -115,6 +120,16 @@ def _check_out(out: Path, resume: bool) -> None:
         raise InputError(f"out: {out} already holds a trained model; resume it (--resume) or name another folder")
 
 
+def _started(start: str | Path, model: StyleMemoryNet | None) -> tuple[StyleMemoryNet, dict[str, str]]:
+    """The network to go on from, and what a card says of it."""
+    if model is not None:
+        raise InputError(f"start: got {start}, must not be given together with model")
+    found, card = models.load_with_card(start)
+    if not isinstance(found, StyleMemoryNet) or "recipe" not in card:
+        raise InputError(f"start: {start} holds a {found.name}, must be a style-memory network that was trained here")
+    return found.requires_grad_(), {"recipe": card["recipe"]["name"], "sha256": card["sha256"]}
+
+
 class _Run:
     """One training run on one process of possibly many."""
 
@@ -125,10 +140,12 @@ class _Run:
         out: Path,
         recipe: Recipe,
         model: StyleMemoryNet | None,
+        origin: dict[str, str] | None,
         seed: int,
         precision: str,
         progress: bool,
     ) -> None:
+        self.origin = origin
         self.fabric, self.data, self.out, self.recipe, self.seed = fabric, data, out, recipe, seed
         self.precision = precision
         self.model = model or StyleMemoryNet(
@@ -236,6 +253,7 @@ class _Run:
                 "fingerprint": self.data.fingerprint,
                 "classes": list(self.data.classes),
             },
+            "start": self.origin,
             "seed": self.seed,
             "precision": self.precision,
             "processes": self.fabric.world_size,

@@ -54,7 +54,9 @@ class Recipe:
         clean_share: share of each batch that stays clean.
         trades: weight of the divergence between clean and adversarial outputs, with which the adversary's images
             are then trained on instead of their labels (TRADES); 0 for labels.
-        shift: pixels by which each image is moved at random, at most.
+        gap: by how much energy a wrong label must explain a clean image worse than the true one, and may explain an
+            adversarial one better: a detector rejects what no label explains by far the best. 0 asks the same of both.
+        warp: strength of the random distortions of the images, see `warped`; 0 for none.
         style_noise: standard deviation of the Gaussian noise added to the style before the drawing.
         average: decay, a step, of a moving average of the weights, which is the result; 0 for none.
         style_dim, style_encoder, width: of the network.
@@ -80,7 +82,8 @@ class Recipe:
     attack_steps: int = 7
     clean_share: float = 0.25
     trades: float = 0.0
-    shift: int = 0
+    gap: float = 0.0
+    warp: float = 0.0
     style_noise: float = 0.0
     average: float = 0.0
     style_dim: int = 16
@@ -93,7 +96,7 @@ class Recipe:
                 raise InputError(f"{argument}: got {getattr(self, argument)}, must be at least 1")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate: got {self.learning_rate}, must be above 0")
-        for argument in ("noise", "alpha", "contrast", "trades", "shift", "style_noise"):
+        for argument in ("noise", "alpha", "contrast", "trades", "gap", "warp", "style_noise"):
             if not getattr(self, argument) >= 0:
                 raise InputError(f"{argument}: got {getattr(self, argument)}, must not be negative")
         for argument in ("eps", "ramp"):
@@ -109,6 +112,9 @@ class Recipe:
             raise InputError(
                 f"eps: got {self.eps}, must be 0 for the objective {self.objective!r}, which has no adversary"
             )
+
+        if self.gap and self.trades:
+            raise InputError(f"gap: got {self.gap}, must be 0 with trades, which asks for the same outputs")
 
     def epochs_for(self, steps_per_epoch: int) -> int:
         """Epochs on a data set of this size."""
@@ -157,6 +163,20 @@ RECIPES: dict[str, Recipe] = {
             noise=0.0,
             objective="contrastive",
             eps=0.32,  # a little beyond 0.3, where a network trained at 0.3 begins to fall
+        ),
+        Recipe(
+            "robust-refine",
+            epochs=20,
+            batch_size=128,
+            learning_rate=1e-3,
+            schedule="one-cycle",
+            least_steps=3000,
+            noise=0.0,
+            objective="contrastive",
+            eps=0.32,
+            ramp=0.0,
+            gap=3.0,
+            warp=1.0,
         ),
         Recipe("fast", epochs=5, batch_size=128, learning_rate=3e-3, schedule="one-cycle", least_steps=400),
     )
