@@ -126,6 +126,7 @@ ERRORS = [
     (["train", "--recipe", "papr"], "recipe: unknown name 'papr'; did you mean 'paper'?"),
     (["train", "--data", "mnits"], "data: unknown name 'mnits'; did you mean 'mnist'?"),
     (["train", "--data", "folder:/nowhere"], "data: no folder /nowhere"),
+    (["train", "--start", "robust/mnits"], "robust/mnits: no such checkpoint; did you mean 'robust/mnist'?"),
     (["train", "--device", "abacus"], "device: got 'abacus'"),
     (["train", "--precision", "64"], "precision: unknown name '64'"),
     (["train", "--out", "/proc/nowhere/run"], "cannot be written"),

@@ -9,7 +9,12 @@ contrastive
         The accuracy of `fast` in 1.6 times its time; on the embedded digits the label that explains an image best is
         the right one for 98 %, after `fast` for 91 %.
 robust  robustrecon train --data mnist --recipe robust --precision bf16-mixed: the same on adversarial images. About 50
-        minutes on one core for MNIST, 99.2 % on clean images. The shipped robust/mnist had ten epochs more.
+        minutes on one core for MNIST, 99.2 % on clean images; on adversarial ones 99.6 % of training and 96 % of new
+        images, which is why there is
+robust-refine
+        robustrecon train --data mnist --recipe robust-refine --start FOLDER --precision bf16-mixed, from what `robust`
+        made: on randomly distorted images, and with a gap between clean and adversarial energies. Another 50 minutes.
+        The shipped robust/mnist was made so.
 """
 
 from __future__ import annotations
