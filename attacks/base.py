@@ -116,6 +116,7 @@ class Attack(ABC):
         Raises:
             InputError: bad images or labels, a goal that this attack cannot pursue, or a detector whose score has
                 no gradient for one that follows it.
+            NonFiniteLoss: what the goal asks about is not finite on some image, before the attack or after it.
         """
         x, y = _checked(x, y)
         if goal is None:
@@ -159,6 +160,7 @@ class Attack(ABC):
             moved = self.threat.project(moved.to(clean), clean)
             with torch.no_grad():
                 met, loss = goal.assess(victim, moved, labels)
+            refuse(self.name, ~torch.isfinite(loss))
             better = met | (loss > highest[standing])
             at = standing[better]
             best[at], highest[at] = moved[better], loss[better]

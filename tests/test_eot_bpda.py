@@ -205,6 +205,13 @@ def test_a_loss_that_is_not_finite_is_an_error(victim: nn.Module, early_exit: bo
         attacks.load("fgsm", "own", eps=0.01)(victim, x, torch.zeros(3).long())
 
 
+@pytest.mark.parametrize("engine", ["torchattacks", "own"])
+def test_what_is_not_finite_only_where_a_library_ends_is_an_error_too(engine: str) -> None:
+    x = torch.full((3, *IMAGE), 0.499)
+    with pytest.raises(NonFiniteLoss, match="fgsm: .* on 3 of 3 images"):
+        attacks.load("fgsm", engine, eps=0.01)(Broken(), x, torch.zeros(3).long())
+
+
 def test_finite() -> None:
     loss, gradient = torch.ones(4), torch.ones(4, *IMAGE)
     finite("pgd", loss, gradient)
