@@ -29,6 +29,7 @@ def test_card_is_readable_and_complete(saved: Path) -> None:
         "output": "sigmoid",
         "style_encoder": "shared",
         "width": 1,
+        "blocks": 0,
     }
     for key in ("recipe", "data", "seed", "versions", "commit", "accuracy", "history", "sha256"):
         assert key in card

@@ -100,6 +100,19 @@ def test_gradient_of_the_energies_is_that_of_the_plain_decoder(model: StyleMemor
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_new_blocks_change_nothing_and_learn(model: StyleMemoryNet, blocks: int) -> None:
+    grown = StyleMemoryNet(blocks=blocks)
+    lacking = grown.load_state_dict(model.state_dict(), strict=False)
+    assert lacking.unexpected_keys == []
+    assert len(lacking.missing_keys) == 8 * blocks
+    x = torch.rand(4, 1, 28, 28)
+    for found, expected in zip(grown.logits_and_energies(x), model.logits_and_energies(x), strict=True):
+        torch.testing.assert_close(found, expected)
+    grown.class_energies(x).sum().backward()
+    assert all(block.conv2.weight.grad.abs().sum() > 0 for block in [*grown.blocks1, *grown.blocks2])
+
+
 def test_reconstruct_uses_the_predicted_label(model: StyleMemoryNet) -> None:
     x = torch.rand(4, 1, 28, 28)
     torch.testing.assert_close(model.reconstruct(x), model.reconstruct(x, model(x).argmax(1)))

@@ -122,6 +122,8 @@ def test_a_run_starts_from_a_trained_model_and_its_card_says_so(
     card = checkpoint.load(model_dir).card
     assert checkpoint.load(tmp_path).card["start"] == {"recipe": card["recipe"]["name"], "sha256": card["sha256"]}
     assert card["start"] is None
+    grown = train(digits, tmp_path / "grown", replace(still, blocks=1), start=model_dir, progress=False)
+    assert torch.equal(grown(digits.test.x), first(digits.test.x))
     learned = train(digits, tmp_path / "on", QUICK, start=model_dir, progress=False)
     assert not torch.equal(learned.state_dict()["conv1.weight"], first.state_dict()["conv1.weight"])
     with pytest.raises(InputError, match="resume: .* was trained with start .*, not None"):

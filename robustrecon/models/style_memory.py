@@ -36,6 +36,8 @@ class StyleMemoryNet(EnergyModel):
         style_encoder: "shared" as in the paper, or "separate": the style comes from a smaller stack of its own
             (conv 16, conv 32, dense 64), so that what misleads the classifier need not mislead the drawing.
         width: multiplies the channels of the convolutions.
+        blocks: residual blocks after each convolution of the encoder; none in the paper. A new one changes nothing, so
+            that a network without takes up learning where it was (K. He et al., CVPR 2016, for the block).
 
     Raises:
         InputError: an argument out of its range.
@@ -51,8 +53,15 @@ class StyleMemoryNet(EnergyModel):
         output: str = "sigmoid",
         style_encoder: str = "shared",
         width: int = 1,
+        blocks: int = 0,
     ) -> None:
-        settings = {"style_dim": style_dim, "output": output, "style_encoder": style_encoder, "width": width}
+        settings = {
+            "style_dim": style_dim,
+            "output": output,
+            "style_encoder": style_encoder,
+            "width": width,
+            "blocks": blocks,
+        }
         super().__init__(n_classes, image_shape, **settings)
         if style_dim < 1:
             raise InputError(f"style_dim: got {style_dim}, must be at least 1")
@@ -60,6 +69,8 @@ class StyleMemoryNet(EnergyModel):
             raise InputError(f"output: got {output!r}, must be 'sigmoid' or 'linear'")
         if width < 1:
             raise InputError(f"width: got {width}, must be at least 1")
+        if blocks < 0:
+            raise InputError(f"blocks: got {blocks}, must not be negative")
         if style_encoder not in ("shared", "separate"):
             raise InputError(f"style_encoder: got {style_encoder!r}, must be 'shared' or 'separate'")
         first, second = (width * channels for channels in WIDTHS)
@@ -73,6 +84,8 @@ class StyleMemoryNet(EnergyModel):
 
         self.conv1 = nn.Conv2d(channels, first, KERNEL, stride=2, padding=2)
         self.conv2 = nn.Conv2d(first, second, KERNEL, stride=2, padding=2)
+        self.blocks1 = nn.Sequential(*(_Block(first) for _ in range(blocks)))
+        self.blocks2 = nn.Sequential(*(_Block(second) for _ in range(blocks)))
         self.dense1 = nn.Linear(features, HIDDEN[0])
         self.dense2 = nn.Linear(HIDDEN[0], HIDDEN[1])
         shared = style_encoder == "shared"
@@ -105,8 +118,8 @@ class StyleMemoryNet(EnergyModel):
         if tuple(x.shape[1:]) != self.image_shape:
             raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, {', '.join(map(str, self.image_shape))})")
         x = x.contiguous(memory_format=torch.channels_last)
-        h = relu(self.conv1(x), inplace=True)
-        h = relu(self.conv2(h), inplace=True)
+        h = self.blocks1(relu(self.conv1(x), inplace=True))
+        h = self.blocks2(relu(self.conv2(h), inplace=True))
         h = h.permute(0, 2, 3, 1).flatten(1)  # no copy: this is how channels-last lies in memory
         h = relu(self.dense2(relu(self.dense1(h), inplace=True)), inplace=True)
         if self.style_tower is not None:
@@ -190,6 +203,20 @@ def _style_tower(channels: int, grid: tuple[int, int], style_dim: int) -> nn.Mod
         nn.ReLU(inplace=True),
         nn.Linear(HIDDEN[0] // 4, style_dim),
     )
+
+
+class _Block(nn.Module):
+    """ReLU(h + two 3×3 convolutions of h), the identity on ReLU's outputs as long as the second one is zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]  # it has one
+
+    def forward(self, h: Tensor) -> Tensor:
+        return relu(h + self.conv2(relu(self.conv1(h), inplace=True)), inplace=True)
 
 
 class _LastUpsampling(nn.ConvTranspose2d):

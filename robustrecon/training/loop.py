@@ -95,7 +95,7 @@ def train(
     _check_out(out, resume)
     origin = None
     if start is not None:
-        model, origin = _started(start, model)
+        model, origin = _started(start, model, recipe)
     from lightning_fabric import Fabric  # a second of imports that only training needs
 
     fabric = Fabric(
@@ -120,13 +120,17 @@ def _check_out(out: Path, resume: bool) -> None:
         raise InputError(f"out: {out} already holds a trained model; resume it (--resume) or name another folder")
 
 
-def _started(start: str | Path, model: StyleMemoryNet | None) -> tuple[StyleMemoryNet, dict[str, str]]:
+def _started(start: str | Path, model: StyleMemoryNet | None, recipe: Recipe) -> tuple[StyleMemoryNet, dict[str, str]]:
     """The network to go on from, and what a card says of it."""
     if model is not None:
         raise InputError(f"start: got {start}, must not be given together with model")
     found, card = models.load_with_card(start)
     if not isinstance(found, StyleMemoryNet) or "recipe" not in card:
         raise InputError(f"start: {start} holds a {found.name}, must be a style-memory network that was trained here")
+    if recipe.blocks and not found.config["blocks"]:
+        grown = StyleMemoryNet(**{**found.config, "blocks": recipe.blocks})
+        grown.load_state_dict(found.state_dict(), strict=False)  # all that it lacks are the blocks
+        found = grown
     return found.requires_grad_(), {"recipe": card["recipe"]["name"], "sha256": card["sha256"]}
 
 
@@ -149,7 +153,12 @@ class _Run:
         self.fabric, self.data, self.out, self.recipe, self.seed = fabric, data, out, recipe, seed
         self.precision = precision
         self.model = model or StyleMemoryNet(
-            data.n_classes, recipe.style_dim, data.image_shape, style_encoder=recipe.style_encoder, width=recipe.width
+            data.n_classes,
+            recipe.style_dim,
+            data.image_shape,
+            style_encoder=recipe.style_encoder,
+            width=recipe.width,
+            blocks=recipe.blocks,
         )
         if self.model.image_shape != data.image_shape or self.model.n_classes != data.n_classes:
             raise InputError(

@@ -64,7 +64,7 @@ class Recipe:
         warp: strength of the random distortions of the images, see `warped`; 0 for none.
         style_noise: standard deviation of the Gaussian noise added to the style before the drawing.
         average: decay, a step, of a moving average of the weights, which is the result; 0 for none.
-        style_dim, style_encoder, width: of the network.
+        style_dim, style_encoder, width, blocks: of the network. One to start from may lack the blocks.
 
     Raises:
         InputError: an attribute out of its range.
@@ -94,6 +94,7 @@ class Recipe:
     style_dim: int = 16
     style_encoder: str = "shared"
     width: int = 1
+    blocks: int = 0
 
     def __post_init__(self) -> None:
         for argument in ("epochs", "batch_size", "wrong_labels", "attack_steps", "style_dim", "width"):
@@ -101,7 +102,7 @@ class Recipe:
                 raise InputError(f"{argument}: got {getattr(self, argument)}, must be at least 1")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate: got {self.learning_rate}, must be above 0")
-        for argument in ("noise", "alpha", "contrast", "trades", "gap", "warp", "style_noise"):
+        for argument in ("noise", "alpha", "contrast", "trades", "gap", "warp", "style_noise", "blocks"):
             if not getattr(self, argument) >= 0:
                 raise InputError(f"{argument}: got {getattr(self, argument)}, must not be negative")
         for argument in ("eps", "ramp"):
@@ -182,6 +183,7 @@ RECIPES: dict[str, Recipe] = {
             ramp=0.0,
             gap=3.0,
             warp=1.0,
+            blocks=1,
         ),
         Recipe("fast", epochs=5, batch_size=128, learning_rate=3e-3, schedule="one-cycle", least_steps=400),
     )

@@ -13,11 +13,12 @@ SHEAR = 0.12
 SHIFT = 0.04  # in half image sides
 BEND = 0.04  # in half image sides, of each knot of a grid that is smoothly filled in
 KNOTS = 6
-CONTRAST = 2.2  # makes up for the blur of the interpolation, which would leave grey edges that an attack erases
+CONTRAST = (1.2, 2.2)  # makes up for the blur of the interpolation, more or less, so that edges are grey and sharp
+MIDDLE = (0.4, 0.6)  # grey that stays: strokes grow with the contrast or get thinner
 
 
 def warped(x: Tensor, strength: float) -> Tensor:
-    """Images (B, C, H, W) in [0, 1], each rotated, scaled, sheared, shifted and bent at random; black moves in.
+    """Images (B, C, H, W) in [0, 1], each rotated, scaled, sheared, shifted, bent and inked at random; black moves in.
 
     P. Simard, D. Steinkraus, J. Platt, "Best Practices for Convolutional Neural Networks Applied to Visual Document
     Analysis", ICDAR 2003.
@@ -34,6 +35,7 @@ def warped(x: Tensor, strength: float) -> Tensor:
     bend = interpolate(knots, size=x.shape[2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
     grid = affine_grid(affine, list(x.shape), align_corners=False) + bend
     moved = grid_sample(x, grid, align_corners=False)
-    moved = ((moved - 0.5) * CONTRAST + 0.5).clamp(0, 1)
+    contrast, middle = (x.new_empty(len(x), 1, 1, 1).uniform_(*bounds) for bounds in (CONTRAST, MIDDLE))
+    moved = ((moved - middle) * contrast + middle).clamp(0, 1)
     kept = torch.rand(len(x), 1, 1, 1, device=x.device) < KEPT
     return torch.where(kept, x, moved)
