@@ -268,6 +268,23 @@ def test_the_worst_case_by_hand() -> None:
     assert large["checks"] == [{"attack": "a", **check}]
 
 
+def test_a_risk_is_doubted_where_no_attack_that_knows_the_detector_is_beyond_doubt() -> None:
+    fired = [{"name": "loss-not-risen", "message": "on 9%"}]
+    blind, doubtful = cell("a", [0] * 6, [0.0] * 6), cell("b", [0] * 6, [0.0] * 6, knows_detector=True, checks=fired)
+    sound = cell("c", [0] * 6, [0.0] * 6, knows_detector=True)
+    shown = [
+        suite_report.risk(worst_case(cells)[0])
+        for cells in (
+            [blind],
+            [blind, doubtful],
+            [doubtful, sound],
+            [sound, cell("a", [0] * 6, [0.0] * 6, checks=fired)],
+        )
+    ]
+    assert [text.endswith(" †") for text in shown] == [True, True, False, False]
+    assert shown[0].startswith("33.3 % [")
+
+
 def test_results_of_other_images_do_not_mix() -> None:
     with pytest.raises(InputError, match="a and b are of other images"):
         worst_case([cell("b", [0] * 6, [0.0] * 6), cell("a", [0, 0], [0, 0.0], images={"y": [1, 1]})])

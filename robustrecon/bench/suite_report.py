@@ -22,8 +22,9 @@ WORST_CASE = """\
 **Robust risk**, the headline: the share of images that are wrong or rejected when clean, or that at least one of all
 attacks, with this eps or a smaller one, turns into a wrong label that is accepted; with its 95 % Clopper-Pearson
 interval. *Strongest* is the attack that by itself broke the largest share of the images that it was run on. Where some
-attacks were run on fewer images than the others, the last column is of those that all attacks saw. An adversary may be
-better than all of these: the figures are lower bounds."""
+attacks were run on fewer images than the others, the last column is of those that all attacks saw. A risk has a † where
+no attack knows the detector, or a check fired for each that does. An adversary may be better than all of these: the
+figures are lower bounds."""
 BROKE = """\
 Of the images that were classified correctly and accepted when clean: how many each attack turned into an accepted wrong
 label, and in brackets how many no other attack did."""
@@ -113,7 +114,7 @@ def _worst_tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
                         str(entry["n"]),
                         percent(entry["clean_accuracy"]),
                         percent(entry["clean_rejection_rate"]),
-                        doubted(risk(entry), entry["checks"]),
+                        risk(entry),
                         _strongest(entry["attacks"]),
                         f"{len(entry['attacks'])} ({aware} aware){failed}",
                         f"{risk_least(entry)}, N = {entry['images_least']}",
@@ -154,8 +155,10 @@ def _broke(attack: dict[str, Any] | None) -> str:
 
 
 def risk(entry: dict[str, Any]) -> str:
-    """The robust risk of a worst case for a table, with its interval."""
-    return report.bounded(entry["robust_risk"], entry["robust_risk_interval"])
+    """The robust risk of a worst case for a table, with its interval, and a dagger where nothing vouches for it."""
+    aware = [attack for attack in entry["attacks"] if attack["knows_detector"]]
+    doubts = [] if any(not attack["checks"] for attack in aware) else entry["attacks"]
+    return doubted(report.bounded(entry["robust_risk"], entry["robust_risk_interval"]), doubts)
 
 
 def risk_least(entry: dict[str, Any]) -> str:
