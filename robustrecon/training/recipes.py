@@ -172,7 +172,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "robust-refine",
-            epochs=20,
+            epochs=16,
             batch_size=128,
             learning_rate=1e-3,
             schedule="one-cycle",

@@ -9,12 +9,12 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 KEPT = 0.2  # share of the images that stay as they are
 ROTATION = 0.12  # radians; this and the others are standard deviations at strength 1
 SCALE = 0.08
-SHEAR = 0.12
+SHEAR = 0.16
 SHIFT = 0.04  # in half image sides
 BEND = 0.04  # in half image sides, of each knot of a grid that is smoothly filled in
 KNOTS = 6
 CONTRAST = (1.2, 2.2)  # makes up for the blur of the interpolation, more or less, so that edges are grey and sharp
-MIDDLE = (0.4, 0.6)  # grey that stays: strokes grow with the contrast or get thinner
+MIDDLE = (0.35, 0.7)  # grey that stays: below a half strokes grow with the contrast, above they get thinner
 
 
 def warped(x: Tensor, strength: float) -> Tensor:
