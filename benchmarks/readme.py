@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustrecon.bench import report, store, suite_report
+from robustrecon.bench import report, store, suite_tables
 from robustrecon.bench.cell import attack_title, budget
 from robustrecon.files import atomic_write
 
@@ -48,8 +48,8 @@ def worst_case_table(results: Path) -> str:
                     budget(entry),
                     str(entry["n"]),
                     *(report.percent(entry[key]) for key in ("clean_accuracy", "clean_rejection_rate")),
-                    suite_report.risk(entry),
-                    f"{suite_report.risk_least(entry)}, n = {entry['images_least']}",
+                    suite_tables.risk(entry),
+                    f"{suite_tables.risk_least(entry)}, n = {entry['images_least']}",
                     f"{len(entry['attacks'])}, {aware} aware",
                 ]
             )

@@ -20,7 +20,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from robustrecon import InputError
-from robustrecon.bench import Spec, parallel, store, suite_report
+from robustrecon.bench import Spec, parallel, store, suite_report, suite_tables
 from robustrecon.bench.suite import read_suite
 from robustrecon.bench.suite_run import SuiteRun, run_suite
 from robustrecon.bench.worst_case import worst_case
@@ -273,7 +273,7 @@ def test_a_risk_is_doubted_where_no_attack_that_knows_the_detector_is_beyond_dou
     blind, doubtful = cell("a", [0] * 6, [0.0] * 6), cell("b", [0] * 6, [0.0] * 6, knows_detector=True, checks=fired)
     sound = cell("c", [0] * 6, [0.0] * 6, knows_detector=True)
     shown = [
-        suite_report.risk(worst_case(cells)[0])
+        suite_tables.risk(worst_case(cells)[0])
         for cells in (
             [blind],
             [blind, doubtful],

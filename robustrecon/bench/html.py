@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.io import to_html
@@ -17,9 +17,7 @@ from .metrics import roc_of_successes
 from .plots import COLOURS
 from .report import Result, doubted
 from .suite_plots import PLACE, curve, heat_axes, heat_values, places
-
-if TYPE_CHECKING:
-    from .suite_report import Table
+from .suite_tables import Table
 
 LINES = ("solid", "dash", "dot", "dashdot", "longdash")
 # A page that could not fetch anything if it tried.
