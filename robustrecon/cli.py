@@ -317,6 +317,20 @@ def list_attacks() -> None:
         print(f"    {name}: {explanation}")
 
 
+@app.command(name="detectors")
+def list_detectors() -> None:
+    """List the detectors with what they compute and where it was published."""
+    from inspect import getdoc
+    from textwrap import indent
+
+    from .detectors import SCORES
+
+    for name, score in SCORES.items():
+        formula, _, source = (getdoc(score) or "").partition("\n\n")
+        print(f"{name}: {formula}\n{indent(source, '    ')}")
+    print("any_of(NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni)")
+
+
 def _first_process() -> bool:
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 

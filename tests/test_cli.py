@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from PIL import Image
 
 from robustrecon import DefendedClassifier, checkpoint
 from robustrecon.data import Dataset
+from robustrecon.detectors import SCORES
 
 SCRIPT = shutil.which("robustrecon", path=Path(sys.executable).parent) or "robustrecon"
 
@@ -116,6 +118,14 @@ def test_attacks_lists_them_with_citation() -> None:
     assert listed.returncode == 0
     for word in ("fgsm", "pgd", "selective", "Madry", "Goodfellow", "torchattacks, art, own", "stopped-early: a few"):
         assert word in listed.stdout
+
+
+def test_detectors_lists_them_with_citation() -> None:
+    listed = cli("detectors")
+    assert listed.returncode == 0
+    entries = re.split(r"^(?=\w)", listed.stdout, flags=re.M)[1:]
+    assert [entry.partition(":")[0] for entry in entries] == [*SCORES, "any_of(NAME,NAME)"]
+    assert all(re.search(r"\n    .*\b20\d\d\b", entry, flags=re.S) for entry in entries[:-1])
 
 
 ERRORS = [
