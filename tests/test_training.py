@@ -124,6 +124,9 @@ def test_a_run_starts_from_a_trained_model_and_its_card_says_so(
     assert card["start"] is None
     grown = train(digits, tmp_path / "grown", replace(still, blocks=1), start=model_dir, progress=False)
     assert torch.equal(grown(digits.test.x), first(digits.test.x))
+    again = train(digits, tmp_path / "more", replace(still, blocks=2), start=tmp_path / "grown", progress=False)
+    assert again.config["blocks"] == 2
+    assert torch.equal(again(digits.test.x), first(digits.test.x))
     learned = train(digits, tmp_path / "on", QUICK, start=model_dir, progress=False)
     assert not torch.equal(learned.state_dict()["conv1.weight"], first.state_dict()["conv1.weight"])
     with pytest.raises(InputError, match="resume: .* was trained with start .*, not None"):

@@ -127,9 +127,9 @@ def _started(start: str | Path, model: StyleMemoryNet | None, recipe: Recipe) ->
     found, card = models.load_with_card(start)
     if not isinstance(found, StyleMemoryNet) or "recipe" not in card:
         raise InputError(f"start: {start} holds a {found.name}, must be a style-memory network that was trained here")
-    if recipe.blocks and not found.config["blocks"]:
+    if recipe.blocks > found.config["blocks"]:
         grown = StyleMemoryNet(**{**found.config, "blocks": recipe.blocks})
-        grown.load_state_dict(found.state_dict(), strict=False)  # all that it lacks are the blocks
+        grown.load_state_dict(found.state_dict(), strict=False)  # all that it lacks are the further blocks
         found = grown
     return found.requires_grad_(), {"recipe": card["recipe"]["name"], "sha256": card["sha256"]}
 

@@ -64,7 +64,7 @@ class Recipe:
         warp: strength of the random distortions of the images, see `warped`; 0 for none.
         style_noise: standard deviation of the Gaussian noise added to the style before the drawing.
         average: decay, a step, of a moving average of the weights, which is the result; 0 for none.
-        style_dim, style_encoder, width, blocks: of the network. One to start from may lack the blocks.
+        style_dim, style_encoder, width, blocks: of the network. One to start from may have fewer blocks.
 
     Raises:
         InputError: an attribute out of its range.
@@ -172,18 +172,18 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "robust-refine",
-            epochs=16,
+            epochs=24,
             batch_size=128,
             learning_rate=1e-3,
             schedule="one-cycle",
             least_steps=3000,
             noise=0.0,
             objective="contrastive",
-            eps=0.32,
+            eps=0.31,
             ramp=0.0,
             gap=3.0,
             warp=1.0,
-            blocks=1,
+            blocks=2,
         ),
         Recipe("fast", epochs=5, batch_size=128, learning_rate=3e-3, schedule="one-cycle", least_steps=400),
     )
