@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ def test_detect_exit_codes_and_table(
 
 
 def test_ctrl_c_says_that_finished_work_is_kept(tmp_path: Path) -> None:
-    process = subprocess.Popen([SCRIPT, "train"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs do not
+    process = subprocess.Popen([SCRIPT, "train"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listens)
     while not (tmp_path / "runs/digits/model.safetensors").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
