@@ -18,7 +18,8 @@ class ContrastiveObjective(nn.Module):
     The energies are those of the true label and of the wrong ones with the highest logits; they judge the input that
     the network gets, as a detector will. The drawing under the true label is compared with the clean image. With
     `recipe.eps` above 0 the input of all but a `clean_share` of a batch is adversarial: A. Madry et al., "Towards
-    Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
+    Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018. What those
+    energies must show, `recipe.gap` shifts: more of clean inputs than of adversarial ones.
     """
 
     figures = ("loss", "cross_entropy", "contrast", "reconstruction", "accuracy")
