@@ -283,6 +283,43 @@ def detect(
         raise typer.Exit(1)
 
 
+@app.command()
+def figures(
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A trained model, or a shipped one's name; by default style-memory/DATA, or one is trained."),
+    ] = None,
+    data: Data = None,
+    data_dir: DataDir = Path("data"),
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="reconstruction, misclassified, neighbours, interpolation, style_transfer or leakage; repeatable; "
+            "all by default."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and figures.json.")] = Path("runs/figures"),
+    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Draw and measure what a style-memory network makes of images: the experiments of its paper, and more.
+
+    Writes each figure as PNG and SVG, and everything that was measured to figures.json.
+    """
+    from .figures import chosen, make, report
+    from .models import shipped
+    from .subject import load_subject
+
+    names = chosen(figure)
+    own = f"style-memory/{data or 'digits'}"
+    if model is None and own in shipped.names():
+        model = Path(own)
+    subject = load_subject(model, data, data_dir, device)
+    made = make(subject.model, subject.data, out, names, title=str(model or subject.name), seed=seed)
+    print(json.dumps(made, indent=2) if as_json else report(made, out))
+
+
 @app.command(name="models")
 def list_models(as_json: Json = False) -> None:
     """List the trained models that come with the package, for --model and `robustrecon.load`."""
@@ -292,9 +329,7 @@ def list_models(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    if not rows:
-        print("no models come with this version; `robustrecon train` makes one")
-    width = max((len(row["name"]) for row in rows), default=0)
+    width = max(len(row["name"]) for row in rows)
     for row in rows:
         print(
             f"{row['name']:<{width}}  data {row['data']}, recipe {row['recipe']}, "

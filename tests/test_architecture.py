@@ -19,6 +19,7 @@ LAYERS = [
     {"defence"},
     {"subject"},
     {"bench"},
+    {"figures"},
     {"cli"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

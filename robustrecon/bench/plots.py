@@ -183,10 +183,11 @@ def _image(axis: Any, image: Tensor) -> None:
 
 
 def write(figure: Figure, path: Path) -> Path:
-    """Write a figure as a PNG, whole or not at all."""
+    """Write a figure as what the path ends in, .png or .svg, whole or not at all; the same bytes every time."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    kind = path.suffix.removeprefix(".")
+    figure.savefig(buffer, format=kind, metadata={"png": {"Software": None}, "svg": {"Date": None}}[kind])
     return atomic_write(path, buffer.getvalue())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..types import ImageShape, InputError
@@ -43,6 +44,11 @@ class Part:
     def head(self, n: int) -> Part:
         """The first `n` images (all of them when there are fewer)."""
         return Part(self.images[:n], self.y[:n])
+
+    def pick(self, indices: ArrayLike) -> Part:
+        """The images of these indices."""
+        chosen = torch.as_tensor(indices)
+        return Part(self.images[chosen], self.y[chosen])
 
 
 @dataclass(frozen=True)
