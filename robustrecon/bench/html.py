@@ -160,7 +160,7 @@ def _heat(results: Sequence[Result]) -> go.Figure:
     ]
     return figure.update_layout(
         title=f"Undetected success: {', '.join(spec[key] for key in PLACE)}; † a check fired",
-        updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.15}],
+        updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "yanchor": "bottom", "y": 1.02}],
         yaxis_autorange="reversed",
         height=220 + 34 * len(attacks),
         template="simple_white",
