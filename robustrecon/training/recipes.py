@@ -14,7 +14,7 @@ robust  robustrecon train --data mnist --recipe robust --precision bf16-mixed: t
 robust-refine
         robustrecon train --data mnist --recipe robust-refine --start FOLDER --devices 2 --precision bf16-mixed, from
         what `robust` made: on randomly distorted images, with a gap between clean and adversarial energies, and with
-        further layers. Over an hour on two cores. The shipped robust/mnist had two shorter rounds of it before this one.
+        further layers. Over an hour on two cores. The shipped robust/mnist had two shorter ones before.
 """
 
 from __future__ import annotations
