@@ -151,13 +151,6 @@ def test_listing(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert row["bytes"] == file.stat().st_size
 
 
-def test_an_empty_listing_says_so(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "no models come with this version" in command(monkeypatch, capsys, "models")[1]
-    assert json.loads(command(monkeypatch, capsys, "models", "--json")[1]) == []
-
-
 def test_the_commands_take_a_name(
     file: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
