@@ -298,26 +298,39 @@ def figures(
             "all by default."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and figures.json.")] = Path("runs/figures"),
+    base: Annotated[
+        list[int] | None,
+        typer.Option(help="Index of a test image whose neighbours to find; repeatable, random by default."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; runs/figures/DATA by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Draw and measure what a style-memory network makes of images: the experiments of its paper, and more.
 
-    Writes each figure as PNG and SVG, and everything that was measured to figures.json.
+    Writes each figure as PNG and SVG, and everything that was measured to figures.json; what is done is not done again.
     """
-    from .figures import chosen, make, report
+    from .figures import chosen
+
+    names = chosen(figure)
+    from .files import check_writable, slug
     from .models import shipped
     from .subject import load_subject
 
-    names = chosen(figure)
-    own = f"style-memory/{data or 'digits'}"
+    if out is not None:
+        check_writable(out)
+    own = f"style-memory/{data}"
     if model is None and own in shipped.names():
         model = Path(own)
     subject = load_subject(model, data, data_dir, device)
-    made = make(subject.model, subject.data, out, names, title=str(model or subject.name), seed=seed)
-    print(json.dumps(made, indent=2) if as_json else report(made, out))
+    folder = out or Path("runs/figures") / slug(subject.data.name)
+    from .figures import make, report
+
+    title = str(model or subject.name)
+    further = {"neighbours": {"base": base}} if base else None
+    made = make(subject.model, subject.data, folder, names, title=title, seed=seed, arguments=further)
+    print(json.dumps(made, indent=2) if as_json else report(made, names, folder))
 
 
 @app.command(name="models")
@@ -326,16 +339,7 @@ def list_models(as_json: Json = False) -> None:
     from .models import shipped
 
     rows = shipped.catalogue()
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    width = max(len(row["name"]) for row in rows)
-    for row in rows:
-        print(
-            f"{row['name']:<{width}}  data {row['data']}, recipe {row['recipe']}, "
-            f"test accuracy {row['test_accuracy']:.2%} (n = {row['n']}), style of {row['style_dim']}, "
-            f"{row['parameters']:,} parameters, {row['bytes'] / 1e6:.1f} MB, sha256 {row['sha256'][:12]}"
-        )
+    print(json.dumps(rows, indent=2) if as_json else shipped.listing(rows))
 
 
 @app.command(name="attacks")
@@ -355,15 +359,9 @@ def list_attacks() -> None:
 @app.command(name="detectors")
 def list_detectors() -> None:
     """List the detectors with what they compute and where it was published."""
-    from inspect import getdoc
-    from textwrap import indent
+    from .detectors import listing
 
-    from .detectors import SCORES
-
-    for name, score in SCORES.items():
-        formula, _, source = (getdoc(score) or "").partition("\n\n")
-        print(f"{name}: {formula}\n{indent(source, '    ')}")
-    print("any_of(NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni)")
+    print(listing())
 
 
 def _first_process() -> bool:

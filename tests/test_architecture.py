@@ -83,6 +83,7 @@ QUICK = [
     ["bench", "--help"],
     ["bench", "--nonsense"],
     ["bench", "--suite", "nowhere.toml"],
+    ["figures", "--figure", "neighbors"],
     ["bench", "--suite", "nowhere.toml", "--eps", "0.1"],
     ["bench", "--workers", "2"],
 ]

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from robustrecon import InputError, StyleMemoryNet, figures
@@ -18,11 +20,21 @@ from robustrecon.cli import main
 from robustrecon.data import Dataset
 from robustrecon.data.splits import Part
 from robustrecon.figures.base import GAP, Array, sheet
+from robustrecon.figures.judge import PlainCNN
+from robustrecon.figures.mistakes import auroc
 
 
-def taking(label: Callable[[Array], Array]) -> figures.Judge:
-    """A judge with labels of its own whose features are the pixels."""
-    return lambda images: (label(images), images.reshape(len(images), -1))
+class Pixels(figures.Judge):
+    """A judge that always says three and whose features are the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(PlainCNN(10, (1, 28, 28)), accuracy=1.0)
+
+    def labels(self, images: Array) -> Array:
+        return np.full(len(images), 3)
+
+    def features(self, images: Array) -> Array:
+        return images.reshape(len(images), -1)
 
 
 class Telling(StyleMemoryNet):
@@ -60,6 +72,7 @@ def test_a_probe_reads_a_style_that_tells_the_class_and_no_other() -> None:
 def test_neighbours_are_those_of_an_exhaustive_search() -> None:
     network, data = marked(blind, n=60)
     made = figures.neighbours(network, data, base=[7, 12], k=5)
+    assert made.by_chance.tolist() == pytest.approx([14 * 5 / 59] * 2)
     x, style = data.test.x.numpy().reshape(60, -1), data.test.x.numpy()[:, 0, 1, :4]
     for row, base in enumerate((7, 12)):
         for space, points in (("image", x), ("style", style)):
@@ -69,6 +82,7 @@ def test_neighbours_are_those_of_an_exhaustive_search() -> None:
             assert made.style_distance[space][row] == pytest.approx(
                 np.linalg.norm(style[expected] - style[base], axis=1).mean(), abs=1e-3
             )
+            assert made.over_all[space][row] == pytest.approx(apart.sum() / 59, abs=1e-3)
             assert made.same_class[space][row] == sum(data.test.y[expected] == data.test.y[base])
 
 
@@ -82,7 +96,8 @@ def test_a_base_that_is_no_index_is_refused(base: object) -> None:
 def test_more_neighbours_than_images_are_refused() -> None:
     network, data = marked(blind, n=60)
     with pytest.raises(InputError, match=r"k: got 97, must be in \[1, 59\]"):
-        figures.neighbours(network, data)
+        figures.neighbours(network, data, k=97)
+    assert figures.neighbours(network, data).nearest["image"].shape == (60, 59)
 
 
 def test_misclassified_images_and_the_curve_of_risk_and_coverage() -> None:
@@ -90,15 +105,33 @@ def test_misclassified_images_and_the_curve_of_risk_and_coverage() -> None:
     y = data.test.y.clone()
     y[[3, 8]] = (y[[3, 8]] + 1) % 4  # the network says what these were before
     made = figures.misclassified(network, replace(data, test=Part(data.test.images, y)))
-    assert sorted(made.true.tolist()) == sorted(y[[3, 8]].tolist())
+    assert sorted(made.chosen.tolist()) == [3, 8]
+    x = data.test.x[made.chosen]
+    logits, style = network.encode(x)
+    for drawn, label in ((made.as_read, logits.softmax(1)), (made.as_true, torch.eye(4)[y[made.chosen]])):
+        np.testing.assert_allclose(drawn, network.decode(label, style).detach(), atol=1e-5)
+    cost = (torch.as_tensor(made.as_true) - x).square().flatten(1).sum(1)
+    np.testing.assert_allclose(made.energies[made.chosen, y[made.chosen]], cost, rtol=1e-4)
     assert made.measures["misclassified"].value == 2 / 40
-    drawn = network.decode(torch.eye(4)[torch.as_tensor(made.true)], torch.zeros(2, 4))
-    assert made.as_true.shape == drawn.shape
-    told = replace(made, wrong=np.array([False, True, False, True]), scores={"s": np.array([0.1, 0.2, 0.3, 0.4])})
+    better = made.energies[made.chosen, y[made.chosen]] < made.energies[made.chosen, (y[made.chosen] - 1) % 4]
+    assert made.measures["true_label_explains_misclassified_better"].value == better.mean()
+    few = {"y": np.zeros(4, int), "labels": np.array([0, 1, 0, 1]), "energies": np.zeros((4, 4))}
+    told = replace(made, scores={"s": np.array([0.1, 0.2, 0.3, 0.4])}, **few)
     coverage, risk = told.risk_coverage("s")
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
     assert risk.tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
     assert told.measures["auroc_s"].value == 0.75
+
+
+def test_auroc_is_scikit_learns_and_its_interval_covers() -> None:
+    draw = np.random.default_rng(0)
+    negative, positive = draw.normal(0, 1, (400, 300)), draw.normal(1, 1, (400, 40))
+    found = [auroc(*pair) for pair in zip(negative, positive, strict=True)]
+    expected = roc_auc_score([0] * 300 + [1] * 40, [*negative[0], *positive[0]])
+    assert found[0].value == pytest.approx(expected)
+    truth = norm.cdf(1 / np.sqrt(2))
+    covered = np.mean([low <= truth <= high for low, high in (m.interval for m in found if m.interval)])
+    assert 0.9 < covered < 0.99
 
 
 def test_nothing_misclassified_is_drawn_as_that() -> None:
@@ -108,33 +141,54 @@ def test_nothing_misclassified_is_drawn_as_that() -> None:
     made.plot(Figure().subplots())
 
 
-def test_mixed_pixels_go_straight_in_features_that_are_pixels(model: StyleMemoryNet, digits: Dataset) -> None:
-    made = figures.interpolation(model, digits, taking(lambda x: np.full(len(x), 3)), pairs=20)
-    assert made.length_pixels == pytest.approx(1, abs=1e-4)
-    assert (made.length > 1).all()
-    assert made.measures["interpolations_of_the_class"].value == pytest.approx(0.1)  # pairs are two a class
-    np.testing.assert_allclose(made.weights, np.arange(11) / 10, atol=1e-6)
-    seen = model.reconstruct(torch.as_tensor(made.ends[:, 0]), torch.arange(10)).detach().numpy()
-    np.testing.assert_allclose(made.drawings[:, 0], seen, atol=1e-4)  # λ = 0 is the first image's own style
+def test_mixed_pixels_go_in_even_steps_in_features_that_are_pixels(model: StyleMemoryNet, digits: Dataset) -> None:
+    made = figures.interpolation(model, digits, Pixels(), pairs=20)
+    assert made.pixels.largest_step == pytest.approx(1 / 10, abs=1e-4)
+    assert (made.styles.largest_step > 1 / 10).all()
+    assert made.measures["interpolation_of_the_class"].value == pytest.approx(0.1)  # pairs are two a class
+    np.testing.assert_allclose(made.weights, np.arange(10, -1, -1) / 10, atol=1e-6)
+    for end, first in ((0, 0), (1, -1)):
+        x = torch.as_tensor(made.ends[:, end])
+        np.testing.assert_allclose(made.drawings[:, first], model.reconstruct(x, torch.arange(10)).detach(), atol=1e-4)
+    shown = figures.interpolation(model, digits, Pixels(), ends=[(0, 0)], pairs=10)
+    assert shown.names == (digits.classes[digits.test.y[0]],)
+
+
+@pytest.mark.parametrize("ends", [[(0, 10_000)], [(0, 1, 2)], [], "0"])
+def test_ends_that_are_no_pairs_are_refused(model: StyleMemoryNet, digits: Dataset, ends: object) -> None:
+    with pytest.raises(InputError, match="ends: got"):
+        figures.interpolation(model, digits, Pixels(), ends=ends, pairs=10)  # type: ignore[arg-type]
+
+
+def test_ends_of_two_classes_are_refused(model: StyleMemoryNet, digits: Dataset) -> None:
+    other = int((digits.test.y != digits.test.y[0]).nonzero()[0])
+    with pytest.raises(InputError, match="must be pairs of one class each"):
+        figures.interpolation(model, digits, Pixels(), ends=[(0, other)], pairs=10)
 
 
 def test_a_judge_that_always_says_three_obeys_only_three(model: StyleMemoryNet, digits: Dataset) -> None:
-    made = figures.style_transfer(model, digits, taking(lambda x: np.full(len(x), 3)), n=200)
+    made = figures.style_transfer(model, digits, Pixels(), n=200)
     assert (made.obeyed[:, 3] == 1).all()
     assert np.delete(made.obeyed, 3, axis=1).max() == 0
-    assert made.measures["transfers_of_the_asked_class"].value == pytest.approx(0.1)
+    asked = np.mean(np.where(made.y == 3, 0, 1 / 9))
+    assert made.measures["transfers_of_the_asked_class"].value == pytest.approx(asked)
+    assert made.measures["transfers_still_of_the_own_class"].value == pytest.approx(np.mean(made.y == 3))
+    x = torch.as_tensor(made.originals)
+    np.testing.assert_allclose(made.drawings[:, 7], model.reconstruct(x, torch.full((10,), 7)).detach(), atol=1e-4)
 
 
 def test_reconstructions_are_of_their_own_input(model: StyleMemoryNet, digits: Dataset) -> None:
     made = figures.reconstruction(model, digits)
-    drawn = model.reconstruct(digits.test.x).detach()
-    expected = (drawn - digits.test.x).flatten(1).norm(dim=1).mean().item()
-    assert made.measures["reconstruction_error"].value == pytest.approx(expected, rel=1e-4)
-    right = (model(digits.test.x).argmax(1) == digits.test.y).numpy()
-    mean = torch.stack([digits.train.x[digits.train.y == k].mean(0) for k in digits.test.y.tolist()])
-    generic = (drawn - mean).flatten(1).norm(dim=1).numpy()[right]
-    np.testing.assert_allclose(made.generic[~np.isnan(made.generic)], generic, rtol=1e-3)
-    assert made.measures["nearer_to_own_input"].value == (made.own[right] < generic).mean()
+    x, y = digits.test.x, digits.test.y
+    logits, style = model.encode(x)
+    drawn, label = model.decode(logits.softmax(1), style).detach(), logits.argmax(1)
+    error = (drawn - x).flatten(1).norm(dim=1)
+    assert made.measures["reconstruction_error"].value == pytest.approx(error.mean().item(), rel=1e-4)
+    mean = torch.stack([digits.train.x[digits.train.y == k].mean(0) for k in label.tolist()])
+    np.testing.assert_allclose(made.to_mean, (drawn - mean).flatten(1).norm(dim=1), rtol=1e-3)
+    np.testing.assert_allclose(made.input_to_mean, (x - mean).flatten(1).norm(dim=1), rtol=1e-3)
+    nearer = [((drawn[i] - x[y == y[i]]).flatten(1).norm(dim=1) < error[i] * (1 - 1e-6)).sum() for i in range(50)]
+    assert made.rank[:50].tolist() == nearer
     assert made.names[::2] == made.names[1::2]  # two of a class side by side
     assert len(made.names) == 10
 
@@ -144,12 +198,16 @@ def test_a_class_of_one_is_refused(model: StyleMemoryNet, digits: Dataset) -> No
     keep[digits.test.y.tolist().index(4)] = True
     lonely = replace(digits, test=Part(digits.test.images[keep], digits.test.y[keep]))
     with pytest.raises(InputError, match="class 4 has [01] correctly classified test images, must have at least 2"):
-        figures.interpolation(model, lonely, taking(lambda x: np.zeros(len(x))))
+        figures.interpolation(model, lonely, Pixels())
 
 
-def test_a_model_without_a_decoder_or_for_other_images_is_refused(model: StyleMemoryNet, digits: Dataset) -> None:
-    with pytest.raises(InputError, match=r"model: Linear has no decoder"):
-        figures.make(torch.nn.Linear(2, 2), digits, "unused")
+def test_a_model_without_a_decoder_or_for_other_images_is_refused(
+    model: StyleMemoryNet, digits: Dataset, tmp_path: Path
+) -> None:
+    for ask in (lambda bare: figures.make(bare, digits, tmp_path / "new"), lambda bare: figures.leakage(bare, digits)):
+        with pytest.raises(InputError, match=r"model: Linear has no decoder"):
+            ask(torch.nn.Linear(2, 2))
+    assert not (tmp_path / "new").exists()
     _, other = marked(blind)
     with pytest.raises(InputError, match=r"data: marked has 4 classes of \(1, 8, 8\) images, must have 10"):
         figures.reconstruction(model, other)
@@ -175,7 +233,7 @@ def test_the_command_draws_measures_and_draws_the_same_again(
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 0
-    assert "nearer_to_own_input" in capsys.readouterr().out
+    assert "own_input_is_nearest_of_its_class" in capsys.readouterr().out
     told = json.loads((first / "figures.json").read_text())["figures"]
     files = [file for entry in told.values() for file in entry["files"]]
     assert len(files) == 6
@@ -189,31 +247,77 @@ def test_the_command_draws_measures_and_draws_the_same_again(
         (["--figure", "neighbors"], "figure: unknown name 'neighbors'; did you mean 'neighbours'?"),
         (["--data", "mnsit"], "data: unknown name 'mnsit'; did you mean 'mnist'?"),
         (["--model", "nowhere"], "nowhere: no such checkpoint"),
+        (["--model", "robust/mnist", "--data", "cifar10", "--data-dir", "none"], "data_dir: cifar10 is not in none"),
+        (["--model", "MODEL", "--seed", "-1"], "seed: got -1, must be at least 0"),
+        (
+            ["--model", "MODEL", "--figure", "neighbours", "--base", "9999"],
+            "base: got [9999], must be one or several indices in [0, 299] of test images",
+        ),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_line(
     arguments: list[str],
     message: str,
+    model_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["robustrecon", "figures", *arguments])
+    given = [str(model_dir) if word == "MODEL" else word for word in arguments]
+    monkeypatch.setattr("sys.argv", ["robustrecon", "figures", *given])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert message in error
-    assert len(error.splitlines()) == 1
+    assert len([line for line in error.splitlines() if line != "neighbours (1 of 1)"]) == 1
 
 
-@pytest.mark.slow
+def test_what_is_done_is_kept_and_what_cannot_be_done_is_said(
+    model: StyleMemoryNet, digits: Dataset, tmp_path: Path
+) -> None:
+    bad = {"neighbours": {"k": 10_000}}
+    with pytest.raises(InputError, match="neighbours: k: got 10000"):
+        figures.make(model, digits, tmp_path, ["neighbours", "leakage"], arguments=bad, progress=False)
+    written = json.loads((tmp_path / "figures.json").read_text())
+    assert list(written["figures"]) == ["leakage"]
+    before = (tmp_path / "leakage.png").stat().st_mtime_ns
+    made = figures.make(model, digits, tmp_path, ["leakage", "reconstruction"], progress=False)
+    assert set(made["figures"]) == {"leakage", "reconstruction"}
+    assert (tmp_path / "leakage.png").stat().st_mtime_ns == before
+    other = figures.make(model, digits, tmp_path, ["leakage"], seed=1, progress=False)
+    assert set(other["figures"]) == {"leakage"}  # of another seed: the rest is of the first
+
+
+def test_colours_and_many_classes_are_drawn(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    y = torch.arange(26 * 6) % 26
+    part = Part(torch.as_tensor(draw.integers(0, 255, (len(y), 3, 8, 8), dtype=np.uint8)), y)
+    data = Dataset("letters", tuple("abcdefghijklmnopqrstuvwxyz"), part, part, part)
+
+    class Knowing(StyleMemoryNet):
+        def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            which = torch.cdist(x.flatten(1), part.x.flatten(1)).argmin(1)
+            return torch.eye(26)[y[which]], x.flatten(1)[:, :32]
+
+    network = Knowing(26, 32, (3, 8, 8))
+    names = [name for name in figures.FIGURES if name not in ("interpolation", "style_transfer")]
+    made = figures.make(network, data, tmp_path, names, progress=False)
+    assert set(made["figures"]) == set(names)
+    judge = figures.Judge(PlainCNN(26, (3, 8, 8)), 0.0)
+    for drawn in (figures.interpolation(network, data, judge, pairs=26), figures.style_transfer(network, data, judge)):
+        drawn.plot(Figure().subplots())
+        assert drawn.caption
+
+
 def test_the_independent_network_is_right_and_is_trained_once(digits: Dataset, tmp_path: Path) -> None:
     judge = figures.train_judge(digits, tmp_path, progress=False)
-    labels, _ = judge(digits.test.x.numpy())
-    assert (labels == digits.test.y.numpy()).mean() > 0.95
-    before = (tmp_path / "model.safetensors").stat().st_mtime_ns
-    figures.train_judge(digits, tmp_path, progress=False)
-    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == before
+    assert (judge.labels(digits.test.x.numpy()) == digits.test.y.numpy()).mean() == judge.accuracy > 0.9
+    (file,) = tmp_path.glob("*.safetensors")
+    before = file.stat().st_mtime_ns
+    again = figures.train_judge(digits, tmp_path, progress=False)
+    assert file.stat().st_mtime_ns == before
+    assert again.accuracy == judge.accuracy
+    np.testing.assert_array_equal(again.features(digits.test.x.numpy()), judge.features(digits.test.x.numpy()))

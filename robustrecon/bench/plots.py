@@ -21,6 +21,7 @@ from .metrics import roc_of_successes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+HEAT = "cividis"  # Nuñez, Anderton, Renslow 2018: perceived alike with and without colour blindness
 MOST_ACROSS = 4  # panels side by side
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 130}
 

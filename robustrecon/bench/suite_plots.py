@@ -19,7 +19,6 @@ from .runner import Bench
 
 Result = dict[str, Any]
 
-HEAT = "cividis"  # Nuñez, Anderton, Renslow: perceived alike with and without colour blindness
 MARKERS = "osD^vPX"
 PLACE = ("data", "model", "norm")
 
@@ -66,7 +65,7 @@ def heat(results: Sequence[Result], path: Path) -> Path:
         axes = figure.subplots(1, len(radii), squeeze=False, sharey=True)[0]
         for axis, eps in zip(axes, radii, strict=True):
             values, texts = heat_values(results, eps)
-            image = axis.imshow(values, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+            image = axis.imshow(values, cmap=plots.HEAT, vmin=0, vmax=1, aspect="auto")
             for (row, column), value in np.ndenumerate(values):
                 colour = "black" if value > 0.5 else "white"
                 if np.isfinite(value):

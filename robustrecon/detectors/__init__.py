@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from inspect import getdoc
+from textwrap import indent
+
 from ..types import unknown_name
 from .conformal import Calibration, calibrate, images_needed
 from .joint import AnyOf, JointCalibration, calibrate_jointly
@@ -18,6 +21,7 @@ __all__ = [
     "calibrate",
     "calibrate_jointly",
     "images_needed",
+    "listing",
     "load_score",
     "parts",
     "wants_redrawn",
@@ -52,6 +56,16 @@ def any_of(*scores: str | Score) -> AnyOf:
     """
     found = [load_score(score) if isinstance(score, str) else score for score in scores]
     return AnyOf(tuple(part for score in found for part in parts(score)))
+
+
+def listing() -> str:
+    """Every detector with what it computes and where it was published, as text."""
+    lines = []
+    for name, score in SCORES.items():
+        formula, _, source = (getdoc(score) or "").partition("\n\n")
+        lines += [f"{name}: {formula}", indent(source, "    ")]
+    joint = f"{_ANY_OF}NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni)"
+    return "\n".join([*lines, joint])
 
 
 def parts(detector: Score | AnyOf) -> tuple[Score, ...]:

@@ -15,10 +15,11 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from scipy.special import softmax
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from ..bench import plots
+from ..bench.metrics import clopper_pearson
 from ..data import Dataset, Part
 from ..models import EnergyModel, StyleMemoryNet
 from ..runtime import batched, device_of, evaluating
@@ -35,19 +36,26 @@ class Measure:
 
     Attributes:
         value: the mean, or the share.
-        n: what it is of so many of.
-        spread: standard deviation over these n; None for a share.
+        n: of how many.
+        spread: standard deviation over these n, of a mean.
+        interval: 95 % interval of a share (Clopper-Pearson) or of an AUROC.
     """
 
     value: float
     n: int
     spread: float | None = None
+    interval: tuple[float, float] | None = None
 
     @staticmethod
     def mean(values: Array) -> Measure:
-        """Of values (n,), with their standard deviation; of flags the share."""
-        spread = None if values.dtype == bool else float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        return Measure(float(values.mean()), len(values), spread)
+        """Of values (n,), with their standard deviation."""
+        return Measure(float(values.mean()), len(values), float(values.std(ddof=1)) if len(values) > 1 else 0.0)
+
+    @staticmethod
+    def share(flags: Array) -> Measure:
+        """Of true flags (n,), with its interval."""
+        low, high = clopper_pearson(int(flags.sum()), len(flags))
+        return Measure(float(flags.mean()), len(flags), interval=(low, high))
 
 
 class Drawable(ABC):
@@ -90,6 +98,11 @@ class Encoded:
     style: Array
 
     @property
+    def probabilities(self) -> Array:
+        """(N, K) softmax."""
+        return np.asarray(softmax(self.logits, axis=1))
+
+    @property
     def predicted(self) -> Array:
         """(N,) labels."""
         return np.asarray(self.logits.argmax(1))
@@ -117,34 +130,45 @@ def checked(model: nn.Module, data: Dataset) -> StyleMemoryNet:
     return model
 
 
+def check_count(value: int, argument: str, least: int = 1) -> None:
+    """Raise for a number that is too small."""
+    if value < least:
+        raise InputError(f"{argument}: got {value}, must be at least {least}")
+
+
 def encode(model: StyleMemoryNet, part: Part) -> Encoded:
     """Logits and style memories of all images of `part`."""
-    with evaluating(model):
-        logits, style = batched(lambda x: tuple(t.cpu() for t in model.encode(x.to(device_of(model)))), part.x)
-    return Encoded(part.x.numpy(), part.y.numpy(), logits.numpy(), style.numpy())
+    logits, style = asked(model, model.encode, part.x)
+    return Encoded(part.x.numpy(), part.y.numpy(), logits, style)
 
 
 def decode(model: StyleMemoryNet, labels: Array, style: Array) -> Array:
-    """Drawings (N, C, H, W) under labels (N,) in styles (N, style_dim)."""
-    place = device_of(model)
-    both = torch.cat([one_hot(torch.as_tensor(labels), model.n_classes), torch.as_tensor(style)], dim=1).float()
+    """Drawings (N, C, H, W) under labels (N,), or label probabilities (N, K), in styles (N, style_dim)."""
+    given = labels if labels.ndim == 2 else np.eye(model.n_classes, dtype=np.float32)[labels]
+    both = torch.from_numpy(np.concatenate([given, style], axis=1).astype(np.float32))
 
     def drawn(part: Tensor) -> tuple[Tensor]:
-        label, memory = part.to(place).split([model.n_classes, model.style_dim], dim=1)
-        return (model.decode(label, memory).cpu(),)
+        return (model.decode(*part.split([model.n_classes, model.style_dim], dim=1)),)
 
-    with evaluating(model):
-        return np.asarray(batched(drawn, both)[0].numpy())
+    return asked(model, drawn, both)[0]
+
+
+def logits_of(model: nn.Module, x: Array) -> Array:
+    """(N, K) logits of images (N, C, H, W)."""
+    return asked(model, lambda part: (model(part),), torch.as_tensor(x))[0]
 
 
 def energies(model: EnergyModel, x: Array) -> Array:
     """(N, K) class energies of images (N, C, H, W)."""
+    return asked(model, lambda part: (model.class_energies(part),), torch.as_tensor(x))[0]
+
+
+def asked(model: nn.Module, question: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Array, ...]:
+    """Answers for all of x, batch by batch on the model's device, in evaluation mode."""
+    place = device_of(model)
     with evaluating(model):
-        return np.asarray(
-            batched(lambda part: (model.class_energies(part.to(device_of(model))).cpu(),), torch.as_tensor(x))[
-                0
-            ].numpy()
-        )
+        answers = batched(lambda part: tuple(answer.cpu() for answer in question(part.to(place))), x)
+    return tuple(np.asarray(answer.numpy()) for answer in answers)
 
 
 def distance(one: Array, other: Array) -> Array:
@@ -152,17 +176,23 @@ def distance(one: Array, other: Array) -> Array:
     return np.asarray(np.linalg.norm((one - other).reshape(len(one), -1), axis=1))
 
 
-def of_class(seen: Encoded, classes: Sequence[str], label: int) -> Array:
+def distances(one: Array, other: Array) -> Array:
+    """(N, M) Euclidean distances of points (N, ...) to points (M, ...)."""
+    first, second = (torch.as_tensor(points.reshape(len(points), -1)) for points in (one, other))
+    return np.asarray(torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist").numpy())
+
+
+def of_class(seen: Encoded, classes: Sequence[str], label: int, least: int = 2) -> Array:
     """Indices of the images of a class that are classified correctly.
 
     Raises:
-        InputError: fewer than two.
+        InputError: fewer than `least`.
     """
     found = np.flatnonzero((seen.y == label) & seen.right)
-    if len(found) < 2:
+    if len(found) < least:
         raise InputError(
             f"data: class {short(classes[label])} has {len(found)} correctly classified test images, must have at "
-            "least 2 to compare styles"
+            f"least {least}"
         )
     return found
 
@@ -174,6 +204,7 @@ def farthest(seen: Encoded, classes: Sequence[str], labels: Array, seed: int, am
     for label in labels:
         some = draw.permutation(of_class(seen, classes, label))[:among]
         apart = cdist(seen.style[some], seen.style[some])
+        np.fill_diagonal(apart, -1)
         pairs.append(some[list(np.unravel_index(apart.argmax(), apart.shape))])
     return np.stack(pairs)
 

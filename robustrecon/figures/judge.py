@@ -1,47 +1,118 @@
-"""An independent network that says what a drawing shows: trained apart from the model that drew it."""
+"""An independent network that says what a drawing shows: of another architecture, trained apart from what drew it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from .. import checkpoint
 from ..data import Dataset
-from ..runtime import batched, device_of, evaluating, resolve_device
-from ..training import load_recipe, train
-from .base import Array
+from ..data.splits import to_float
+from ..files import slug
+from ..runtime import Progress, resolve_device, seeded
+from ..types import ImageShape, InputError
+from .base import Array, asked, logits_of
 
-Judge: TypeAlias = Callable[[Array], tuple[Array, Array]]
-"""Labels (N,) and features (N, D) of images (N, C, H, W)."""
+SEED = 101
+EPOCHS = 3
+LEAST_STEPS = 400
+BATCH = 128
+PEAK = 2e-3  # of a one-cycle learning rate
 
-SEED = 101  # of its weights and its order of images; no model of a figure has it
+
+@dataclass(frozen=True)
+class Judge:
+    """A classifier to show drawings to.
+
+    Attributes:
+        network: with `features` (N, D) of images, and `head`, logits (N, K) of those.
+        accuracy: its share of test images that it names correctly: no share of drawings means more than that.
+    """
+
+    network: PlainCNN
+    accuracy: float
+
+    def labels(self, images: Array) -> Array:
+        """(N,) of images (N, C, H, W)."""
+        return logits_of(self.network, images).argmax(1)
+
+    def features(self, images: Array) -> Array:
+        """(N, 128) of images (N, C, H, W): what the last layer reads."""
+        return asked(self.network, lambda part: (self.network.features(part),), torch.as_tensor(images))[0]
 
 
-def train_judge(data: Dataset, folder: str | Path, device: str = "auto", progress: bool = True) -> Judge:
-    """A plain CNN for `data`, trained for classification alone and kept in `folder`; features are its logits.
+class PlainCNN(nn.Module):
+    """Three convolutions of 3×3, two of them followed by pooling, and two dense layers; it draws nothing."""
 
-    It is the encoder of the style-memory network without the drawing: the reconstruction has no weight in its loss.
+    def __init__(self, n_classes: int, image_shape: ImageShape) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64 * -(-height // 4) * -(-width // 4), 128),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(128, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of images (B, C, H, W) in [0, 1]."""
+        return self.head(self.features(x))
+
+
+def train_judge(
+    data: Dataset, folder: str | Path = "runs/judges", device: str = "auto", progress: bool = True
+) -> Judge:
+    """A plain CNN for `data`, trained on its training part once and then kept in `folder`.
 
     Raises:
-        InputError: the folder cannot be written to, or holds something else.
+        InputError: the folder cannot be written to, or what lies there is damaged.
     """
-    recipe = replace(load_recipe("fast"), name="judge", epochs=3, alpha=0.0)
-    folder = Path(folder)
-    there = (folder / checkpoint.MODEL_FILE).exists()
-    network = train(data, folder, recipe, seed=SEED, device=device, resume=there, progress=progress)
-    network.to(resolve_device(device))
+    network = PlainCNN(data.n_classes, data.image_shape)
+    path = Path(folder) / f"{slug(data.name)}-{data.fingerprint}.safetensors"
+    if path.exists():
+        saved = checkpoint.load(path)
+        try:
+            network.load_state_dict(saved.tensors)
+        except RuntimeError as error:
+            raise InputError(f"{path}: holds no judge for {data.name}; remove it") from error
+        return Judge(network.to(resolve_device(device)).eval(), saved.card["accuracy"])
+    with seeded(SEED):
+        network = _trained(PlainCNN(data.n_classes, data.image_shape).to(resolve_device(device)), data, progress)
+    judge = Judge(network, 0.0)
+    accuracy = float((judge.labels(data.test.x.numpy()) == data.test.y.numpy()).mean())
+    checkpoint.save(path, network.state_dict(), {"kind": "judge", "data": data.name, "accuracy": accuracy})
+    return dataclasses.replace(judge, accuracy=accuracy)
 
-    def judge(images: Array) -> tuple[Array, Array]:
-        def read(x: Tensor) -> tuple[Tensor]:
-            return (network(x.to(device_of(network))).cpu(),)
 
-        with evaluating(network):
-            logits = batched(read, torch.as_tensor(images))[0].numpy()
-        return logits.argmax(1), logits
-
-    return judge
+def _trained(network: PlainCNN, data: Dataset, progress: bool) -> PlainCNN:
+    place = next(network.parameters()).device
+    images, y, size = data.train.images.to(place), data.train.y.to(place), min(BATCH, len(data.train))
+    per_epoch = len(y) // size
+    steps = max(EPOCHS * per_epoch, LEAST_STEPS)
+    optimizer = torch.optim.Adam(network.parameters(), lr=PEAK)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps)
+    with Progress(f"training an independent network on {data.name}", steps * size, "images", progress) as bar:
+        for step in range(steps):
+            if step % per_epoch == 0:
+                order = torch.randperm(len(y)).to(place)
+            rows = order[step % per_epoch * size :][:size]
+            loss = cross_entropy(network(to_float(images[rows])), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.advance(size)
+    return network.eval()

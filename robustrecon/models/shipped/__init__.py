@@ -7,6 +7,7 @@ of the files' own hashes would find no damage that this does not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def catalogue() -> list[dict[str, Any]]:
         InputError: a damaged file.
     """
     return [_described(name) for name in names()]
+
+
+def listing(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of `catalogue` as text, a line each."""
+    width = max(len(row["name"]) for row in rows)
+    return "\n".join(
+        f"{row['name']:<{width}}  data {row['data']}, recipe {row['recipe']}, "
+        f"test accuracy {row['test_accuracy']:.2%} (n = {row['n']}), style of {row['style_dim']}, "
+        f"{row['parameters']:,} parameters, {row['bytes'] / 1e6:.1f} MB, sha256 {row['sha256'][:12]}"
+        for row in rows
+    )
 
 
 def _described(name: str) -> dict[str, Any]:

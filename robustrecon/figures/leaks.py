@@ -13,7 +13,7 @@ from ..data import Dataset
 from ..models import EnergyModel
 from .base import Array, Drawable, Measure, checked, encode, energies
 
-PROBED = 10_000  # training images that a probe learns from
+READ, EXPLAINED = "class read from the style", "lowest energy is the true label's"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Leakage(Drawable):
     @property
     def measures(self) -> dict[str, Measure]:
         return {
-            f"{what}_{name}": Measure.mean(flags)
+            f"{what}_{name}": Measure.share(flags)
             for what, of_models in (("class_read_from_style", self.probe), ("lowest_energy_is_true", self.explained))
             for name, flags in zip(self.names, of_models, strict=True)
         }
@@ -46,20 +46,16 @@ class Leakage(Drawable):
     def caption(self) -> str:
         return (
             f"n = {self.probe.shape[1]:,} test images. A linear probe of a style memory that told nothing of the class "
-            f"would name {self.majority:.1%}, the share of the commonest class; a network whose style leaves the class "
-            "to the label neurons would have the lowest energy under the true label always."
+            f"would name {self.majority:.1%}, the share of the commonest class (dotted); what it names is a lower "
+            "bound of what the style tells. Where the style tells the class, drawings obey their label less, and the "
+            "label of the lowest energy is the true one less often; that of a poor drawer is too."
         )
 
     def plot(self, ax: Any) -> None:
         place = np.arange(len(self.names))
-        for shift, (label, flags) in enumerate(
-            (
-                ("class read from the style by a linear probe", self.probe),
-                ("lowest energy is the true label's", self.explained),
-            )
-        ):
-            shares = flags.mean(1)
-            bars = ax.bar(place + 0.4 * shift, shares, 0.36, color=plots.COLOURS[shift], label=label, hatch="/" * shift)
+        for index, (label, flags) in enumerate({READ: self.probe, EXPLAINED: self.explained}.items()):
+            shares, colour = flags.mean(1), plots.COLOURS[index]
+            bars = ax.bar(place + 0.4 * index, shares, 0.36, color=colour, label=label, hatch="/" * index)
             ax.bar_label(bars, [f"{share:.1%}" for share in shares], fontsize=7)
         ax.axhline(self.majority, color="0.4", linewidth=0.8, linestyle=":")
         ax.set_xticks(
@@ -72,8 +68,11 @@ class Leakage(Drawable):
 def leakage(models: EnergyModel | Mapping[str, EnergyModel], data: Dataset, seed: int = 0) -> Leakage:
     """Measure how much of the class the style memory of a model, or of several by name, gives away.
 
-    The probe is a logistic regression on the style memories of 10,000 training images: G. Alain, Y. Bengio,
-    "Understanding intermediate layers using linear classifier probes", ICLR 2017 workshop.
+    The probe is a logistic regression on the style memories of the calibration part, which no model was trained on:
+    G. Alain, Y. Bengio, "Understanding intermediate layers using linear classifier probes", ICLR 2017 workshop.
+
+    Args:
+        seed: of the probe.
 
     Raises:
         InputError: a model without a decoder, or one for other data.
@@ -82,13 +81,13 @@ def leakage(models: EnergyModel | Mapping[str, EnergyModel], data: Dataset, seed
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    named = models if isinstance(models, Mapping) else {models.name: models}
+    named = models if isinstance(models, Mapping) else {checked(models, data).name: models}
     probes, explained, dims = [], [], []
-    learned = np.random.default_rng(seed).permutation(len(data.train))[:PROBED]
     for model in named.values():
         network = checked(model, data)
-        known, seen = encode(network, data.train.pick(learned)), encode(network, data.test)
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(known.style, known.y)
+        known, seen = encode(network, data.calibration), encode(network, data.test)
+        regression = LogisticRegression(max_iter=1000, random_state=seed)
+        probe = make_pipeline(StandardScaler(), regression).fit(known.style, known.y)
         probes.append(probe.predict(seen.style) == seen.y)
         explained.append(energies(network, seen.x).argmin(1) == seen.y)
         dims.append(network.style_dim)

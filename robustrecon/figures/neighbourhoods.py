@@ -1,0 +1,178 @@
+"""Figures 7 and 8: the nearest neighbours of an image, once by its pixels and once by its style memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data import Dataset
+from ..models import EnergyModel
+from ..types import InputError
+from .base import Array, Drawable, Measure, check_count, checked, distances, encode, short, show
+
+SPACES = ("image", "style")
+NEAREST = 97  # the paper's number
+ACROSS = 14  # images side by side in a sheet
+BAR = 10  # pixels that the style bars under an image are high
+
+
+@dataclass(frozen=True)
+class Neighbours(Drawable):
+    """The k nearest of each of B base images in two spaces, and how near and of what class they are in either.
+
+    That the nearest in pixels are nearer in pixels than the nearest in style are, and the other way about, follows from
+    what nearest means. What does not is by how much, how many neighbours both spaces share, and of what class they are.
+
+    Attributes:
+        base: (B,) indices into the test part; the sheet shows the first.
+        nearest: by space, (B, k) indices of the nearest, the nearest first.
+        image_distance, style_distance: by space, (B,) mean Euclidean distance to those in pixels and in style.
+        over_all: by space, (B,) mean distance to all other test images in that space.
+        same_class: by space, (B,) how many of those are of the base's class.
+        by_chance: (B,) how many of k random other test images are, on average.
+        images: (1 + k, C, H, W) by space: the first base image and its nearest.
+        styles: (1 + k, style_dim), of these.
+        name: class of the first base image.
+    """
+
+    base: Array
+    nearest: dict[str, Array]
+    image_distance: dict[str, Array]
+    style_distance: dict[str, Array]
+    over_all: dict[str, Array]
+    same_class: dict[str, Array]
+    by_chance: Array
+    images: dict[str, Array]
+    styles: dict[str, Array]
+    name: str
+
+    @property
+    def shared(self) -> Array:
+        """(B,) how many images are among the nearest in both spaces."""
+        pairs = zip(self.nearest["image"], self.nearest["style"], strict=True)
+        return np.array([len(np.intersect1d(*both)) for both in pairs])
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        return {
+            **{
+                f"{what}_of_{space}_neighbours": Measure.mean(getattr(self, what)[space])
+                for what in ("image_distance", "style_distance", "same_class")
+                for space in SPACES
+            },
+            "same_class_by_chance": Measure.mean(self.by_chance),
+            **{f"{space}_distance_of_all": Measure.mean(self.over_all[space]) for space in SPACES},
+            "shared_neighbours": Measure.mean(self.shared),
+        }
+
+    @property
+    def caption(self) -> str:
+        k = self.nearest["image"].shape[1]
+        m = self.measures
+
+        def told(space: str) -> str:
+            return (
+                f"nearest in {space}: {self.image_distance[space][0]:.2f} away in pixels, "
+                f"{self.style_distance[space][0]:.2f} in style, {self.same_class[space][0]} of its class"
+            )
+
+        def change(what: str) -> str:
+            one, other = (m[f"{what}_of_{space}_neighbours"].value for space in SPACES)
+            return f"{what.replace('_', ' ')} {one:.2f} → {other:.2f}"
+
+        changes = ", ".join(map(change, ("image_distance", "style_distance", "same_class")))
+        return (
+            f"A test image (framed) and its {k} nearest, left in pixels, right in style; under each its style memory. "
+            f"{'; '.join(map(told, SPACES)).capitalize()}. Over n = {len(self.base):,} base images, nearest in pixels "
+            f"→ in style: {changes} (by chance {m['same_class_by_chance'].value:.1f}); "
+            f"{m['shared_neighbours'].value:.1f} of {k} are among both."
+        )
+
+    def plot(self, ax: Any) -> None:
+        halves = [_rows(self.images[space], self.styles[space]) for space in SPACES]
+        margin = np.ones((*halves[0].shape[:1], 1, *halves[0].shape[2:]), dtype=np.float32)
+        show(ax, np.concatenate([halves[0], margin, halves[1]], axis=1))
+        ax.set_title(f"{self.name}: nearest in pixels, and nearest in style", fontsize=9)
+
+
+def neighbours(
+    model: EnergyModel,
+    data: Dataset,
+    base: int | Sequence[int] | None = None,
+    k: int | None = None,
+    n_bases: int = 1000,
+    seed: int = 0,
+) -> Neighbours:
+    """Find the k nearest neighbours of base images among the other test images, in pixels and in style.
+
+    R. Wiyatno, J. Orchard, "Style Memory: Making a Classifier Network Generative", IEEE ICCI*CC 2018, figures 7 and 8.
+
+    Args:
+        base: the index of a test image, or several; by default `n_bases` random ones (all, where there are fewer).
+        k: how many; the paper's 97 by default, or all others where there are fewer.
+
+    Raises:
+        InputError: a model without a decoder or for other data, a base that is no index of a test image, or k out of
+            range.
+    """
+    network = checked(model, data)
+    n = len(data.test)
+    k = min(NEAREST, n - 1) if k is None else k
+    if not 1 <= k < n:
+        raise InputError(f"k: got {k}, must be in [1, {n - 1}] for {n} test images")
+    check_count(n_bases, "n_bases")
+    bases = np.random.default_rng(seed).permutation(n)[:n_bases] if base is None else _indices(base, n)
+    seen = encode(network, data.test)
+    points = {"image": seen.x, "style": seen.style}
+    apart = {space: distances(p[bases], p) for space, p in points.items()}
+    own = np.arange(len(bases)), bases
+    nearest = {}
+    for space, found in apart.items():
+        others = found.copy()
+        others[own] = np.inf
+        nearest[space] = others.argsort(axis=1, kind="stable")[:, :k]
+    means = {
+        measured: {space: np.take_along_axis(apart[measured], nearest[space], 1).mean(1) for space in SPACES}
+        for measured in SPACES
+    }
+    same = seen.y == seen.y[bases][:, None]
+    shown = {space: np.append(bases[0], nearest[space][0]) for space in SPACES}
+    return Neighbours(
+        bases,
+        nearest,
+        means["image"],
+        means["style"],
+        {space: found.sum(1) / (n - 1) for space, found in apart.items()},
+        {space: np.take_along_axis(same, nearest[space], 1).sum(1) for space in SPACES},
+        (same.sum(1) - 1) * k / (n - 1),
+        {space: seen.x[shown[space]] for space in SPACES},
+        {space: seen.style[shown[space]] for space in SPACES},
+        short(data.classes[seen.y[bases[0]]]),
+    )
+
+
+def _indices(base: int | Sequence[int], n: int) -> Array:
+    found = np.atleast_1d(np.asarray(base))
+    if found.dtype.kind not in "iu" or found.ndim != 1 or not len(found) or found.min() < 0 or found.max() >= n:
+        raise InputError(f"base: got {base}, must be one or several indices in [0, {n - 1}] of test images")
+    return found
+
+
+def _rows(images: Array, styles: Array) -> Array:
+    """Images (N, C, H, W) with their styles (N, S) as bars below, in rows of `ACROSS`; the first one is framed."""
+    finer = -(-styles.shape[1] // images.shape[3])  # so that every bar has a column of pixels
+    images = images.repeat(finer, axis=2).repeat(finer, axis=3)
+    n, channels, _, width = images.shape
+    images = images.copy()
+    for edge in (np.s_[0, :, :finer], np.s_[0, :, -finer:], np.s_[0, :, :, :finer], np.s_[0, :, :, -finer:]):
+        images[edge] = 1
+    level = np.arange(BAR * finer, 0, -1)[:, None] / (BAR * finer)
+    bars = np.where(styles[:, None] >= level - 0.5 / len(level), np.float32(0.35), np.float32(1.0))
+    columns = np.arange(width) * styles.shape[1] // width
+    bars = np.repeat(bars[:, None, :, columns], channels, axis=1)
+    whole = np.concatenate([images, bars], axis=2)
+    blank = np.ones((-n % ACROSS, *whole.shape[1:]), dtype=np.float32)
+    return np.concatenate([whole, blank]).reshape(-1, ACROSS, *whole.shape[1:])
