@@ -2,7 +2,7 @@
 
 python -m benchmarks.paper --data-dir DIR --out results/paper
 
-Expected time: about three hours on two cores; a training or a figure that is done is not made again.
+Expected time: some hours on two cores; a training or a figure that is done is not made again.
 Expected figures: MNIST >= 98.48 %, EMNIST letters (rebuilt split) >= 91.27 %; results/paper/paper.md has them all.
 The trainings are 3 seeds of the recipe `fast` on either data set, 25 of the 250 epochs of the recipe `paper` on either
 (`--epochs 250` for all of them), and style memories of 2 to 32 neurons under both objectives on MNIST.

@@ -16,9 +16,8 @@ DETECTORS = ("label_margin", "global_error")
 WORST_CASE = """\
 With 95 % Clopper-Pearson intervals; †: for each attack that knows the detector a check fired, which doubts that it did
 its best. A better attack may exist, so read the figures as lower bounds, and please try. Which attack saw how many
-images and broke which, curves, and the images that beat us: [results/robust](results/robust/report.md); what made the
-difference in training: [ablation](results/robust/ablation.md). `make robust DATA_DIR=...` makes it again from the
-shipped networks."""
+images and broke which, curves, and the images that beat us: [results/robust](results/robust/report.md). `make robust
+DATA_DIR=...` makes it again from the shipped networks."""
 
 
 def worst_case_table(results: Path) -> str:

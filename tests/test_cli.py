@@ -165,6 +165,11 @@ ERRORS = [
     (["detect", "--model", "MODEL", __file__], "is not an image"),
     (["detect", "--model", "nowhere", "x.png"], "no such checkpoint"),
     (["bench", "--detector", "any_of(label_margin,cycel)"], "detector: unknown name 'cycel'; did you mean 'cycle'?"),
+    (["figures", "--figure", "neighbors"], "figure: unknown name 'neighbors'; did you mean 'neighbours'?"),
+    (["figures", "--data", "mnsit"], "data: unknown name 'mnsit'; did you mean 'mnist'?"),
+    (["figures", "--model", "nowhere"], "nowhere: no such checkpoint"),
+    (["figures", "--model", "MODEL", "--seed", "-1"], "seed: got -1, must be at least 0"),
+    (["figures", "--model", "MODEL", "--figure", "neighbours", "--base", "9999"], "base: got [9999], must be one or"),
 ]
 
 

@@ -241,40 +241,6 @@ def test_the_command_draws_measures_and_draws_the_same_again(
         assert (first / file).read_bytes() == (second / file).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--figure", "neighbors"], "figure: unknown name 'neighbors'; did you mean 'neighbours'?"),
-        (["--data", "mnsit"], "data: unknown name 'mnsit'; did you mean 'mnist'?"),
-        (["--model", "nowhere"], "nowhere: no such checkpoint"),
-        (["--model", "robust/mnist", "--data", "cifar10", "--data-dir", "none"], "data_dir: cifar10 is not in none"),
-        (["--model", "MODEL", "--seed", "-1"], "seed: got -1, must be at least 0"),
-        (
-            ["--model", "MODEL", "--figure", "neighbours", "--base", "9999"],
-            "base: got [9999], must be one or several indices in [0, 299] of test images",
-        ),
-    ],
-    ids=lambda value: value[-1] if isinstance(value, list) else "",
-)
-def test_bad_input_is_one_line(
-    arguments: list[str],
-    message: str,
-    model_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    given = [str(model_dir) if word == "MODEL" else word for word in arguments]
-    monkeypatch.setattr("sys.argv", ["robustrecon", "figures", *given])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert len([line for line in error.splitlines() if line != "neighbours (1 of 1)"]) == 1
-
-
 def test_what_is_done_is_kept_and_what_cannot_be_done_is_said(
     model: StyleMemoryNet, digits: Dataset, tmp_path: Path
 ) -> None:
