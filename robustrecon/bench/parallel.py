@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -133,7 +134,10 @@ def _backend(workers: int, backend: str) -> Iterator[dict[str, Any]]:
             if started:
                 ray.shutdown()
     else:
-        yield {"backend": backend}
+        with warnings.catch_warnings():
+            # Loky starts a worker anew when its memory has grown; no work is lost and there is nothing to do about it.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
+            yield {"backend": backend}
 
 
 @contextlib.contextmanager
