@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: bench test test-slow lint results robust readme speed clean
+.PHONY: bench test test-slow lint results robust paper readme speed clean
 
 bench: $(READY)  ## train the default model on the embedded digits, attack it, print the table
 	$(BIN)/robustrecon bench --attack pgd
@@ -32,6 +32,10 @@ robust: $(READY)  ## everything under results/robust, from the shipped networks;
 	$(BIN)/robustrecon bench --suite benchmarks/mnist-l2.toml --data-dir $(DATA_DIR) --out results/robust/l2 --workers $(WORKERS)
 	$(BIN)/robustrecon bench --suite benchmarks/digits.toml --out results/robust/digits --workers $(WORKERS)
 	$(BIN)/python -m benchmarks.ablation --data mnist --data-dir $(DATA_DIR) --out results/robust
+	$(BIN)/python -m benchmarks.readme
+
+paper: $(READY)  ## everything under results/paper; over an hour on 2 cores, a killed run goes on
+	$(BIN)/python -m benchmarks.paper --data-dir $(DATA_DIR) --out results/paper
 	$(BIN)/python -m benchmarks.readme
 
 readme: $(READY)  ## the README's tables, from results/
