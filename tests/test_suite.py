@@ -80,18 +80,25 @@ def test_a_suite_is_read(tmp_path: Path) -> None:
     suite = read_suite(written(tmp_path, f'data = "digits"\nn = 40\nalpha = 0.1\nseed = 3\n{ATTACKS}'))
     assert suite.alpha == 0.1
     assert [(model.name, model.n) for model in suite.models] == [(None, 40)]
-    assert [(each.name, each.eps, each.n, each.seed) for each in suite.attacks] == [
+    assert [(each.name, each.eps, each.n, each.seed) for each in suite.models[0].attacks] == [
         ("pgd", 0.1, 40, 3),
         ("pgd", 0.2, 40, 3),
         ("selective", 0.2, 10, 3),
     ]
-    assert suite.attacks[0].steps() == 3
+    assert suite.models[0].attacks[0].steps() == 3
+
+
+def test_an_attack_may_be_for_some_models(tmp_path: Path) -> None:
+    models = '[[model]]\nname = "one"\n[[model]]\nname = "two"\n'
+    suite = read_suite(written(tmp_path, models + PGD + 'models = "one"\n' + PGD.replace("0.1", "0.2")))
+    assert [[each.eps for each in model.attacks] for model in suite.models] == [[0.1, 0.2], [0.2]]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.toml")), ids=lambda path: path.name)
 def test_the_suites_that_come_with_it(path: Path) -> None:
     suite = read_suite(path)
-    assert any(each.load().knows_detector for each in suite.attacks)
+    for model in suite.models:
+        assert any(each.load().knows_detector for each in model.attacks)
     head = path.read_text().partition("\n\n")[0] + path.read_text()[:900]
     assert f"robustrecon bench --suite benchmarks/{path.name}" in head
     assert "Expected time" in head
@@ -124,6 +131,9 @@ BAD = [
     (PGD.replace("pgd", "pdg"), "attack 1: attack: unknown name 'pdg'; did you mean 'pgd'?"),
     ("[[attack]]\neps = 0.1\n", "attack 1: name: is missing"),
     (PGD + '[[model]]\ndetectors = ["label_margni"]\n', "model 1: detector: unknown name 'label_margni'; did you mean"),
+    (PGD + 'models = ["tow"]\n[[model]]\nname = "two"\n', "attack 1: models: unknown name 'tow'; did you mean 'two'?"),
+    (PGD + "models = []\n", "attack 1: models: must be at least one"),
+    (PGD + 'models = "one"\n[[model]]\nname = "one"\n[[model]]\nname = "two"\n', "no attack is for two, must be"),
     (PGD + "[[model]]\nname = 3\n", "model 1: name: got 3, must be a text"),
 ]
 

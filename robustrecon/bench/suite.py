@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ else:
 SUITE_KEYS = ("data", "n", "alpha", "seed", "model", "attack")
 FOLDER = "folder:"
 MODEL_KEYS = ("name", "detectors", "n")
-ATTACK_KEYS = ("name", "norm", "eps", "engine", "parameters", "n")
+ATTACK_KEYS = ("name", "norm", "eps", "engine", "parameters", "n", "models")
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,13 @@ class SuiteModel:
         name: a shipped model, a folder or a file; None for the default model for the data.
         detectors: names of scores.
         n: the first n test images.
+        attacks: what it meets, an entry for each eps; their `n` is the most images, of the model's own n.
     """
 
     name: str | None
     detectors: tuple[str, ...]
     n: int
+    attacks: tuple[Planned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,13 @@ class Suite:
         path: the file.
         data: the data set's name; None for that of the models.
         alpha: bound on the false-alarm rate.
-        models: what is attacked.
-        attacks: with what, an entry for each eps; their `n` is the most images, of each model's own n.
+        models: what is attacked, and with what.
     """
 
     path: Path
     data: str | None
     alpha: float
     models: tuple[SuiteModel, ...]
-    attacks: tuple[Planned, ...]
 
 
 def read_suite(path: str | Path) -> Suite:
@@ -66,11 +66,12 @@ def read_suite(path: str | Path) -> Suite:
     Args:
         path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05) and `seed` (0); a table [[model]] for each
             model, with `name`, `detectors` (all by default) and `n`, none for the default model; a table [[attack]]
-            for each attack, with `name`, `eps` (a number or several), `norm` ("linf"), `engine`, `parameters` and `n`.
+            for each attack, with `name`, `eps` (a number or several), `norm` ("linf"), `engine`, `parameters`, `n` and
+            `models` (names of those that it is for, all by default).
 
     Raises:
-        InputError: no such file, not TOML, an unknown key or name, a value of the wrong type or out of range, or the
-            same attack twice.
+        InputError: no such file, not TOML, an unknown key or name, a value of the wrong type or out of range, the
+            same attack twice on a model, or a model without any.
     """
     path = Path(path)
     check_suite(path)
@@ -88,14 +89,22 @@ def read_suite(path: str | Path) -> Suite:
     if not models:
         models = [SuiteModel(None, DEFAULTS, n)]
     most = max(model.n for model in models)
-    planned = [each for table in top.tables("attack", ATTACK_KEYS) for each in _attacks(table, seed, most)]
+    planned = [each for table in top.tables("attack", ATTACK_KEYS) for each in _attacks(table, seed, most, models)]
     if not planned:
         raise InputError(f"{path}: attack: got none, must be at least one [[attack]] table")
-    files = [each.spec(detector="", alpha=alpha, n=1, data="", model="", weights="").path for each in planned]
-    for each, file in zip(planned, files, strict=True):
+    return Suite(path, data, alpha, tuple(_meeting(model, planned, path, alpha) for model in models))
+
+
+def _meeting(model: SuiteModel, planned: list[tuple[Planned, list[str]]], path: Path, alpha: float) -> SuiteModel:
+    """The model with the attacks that are for it."""
+    meets = [each for each, names in planned if not names or model.name in names]
+    if not meets:
+        raise InputError(f"{path}: model: no attack is for {model.name}, must be at least one")
+    files = [each.spec(detector="", alpha=alpha, n=1, data="", model="", weights="").path for each in meets]
+    for each, file in zip(meets, files, strict=True):
         if files.count(file) > 1:
             raise InputError(f"{path}: attack: got {each.name} {each.norm} {each.eps:g} twice, must be there once")
-    return Suite(path, data, alpha, tuple(models), tuple(planned))
+    return replace(model, attacks=tuple(meets))
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -115,8 +124,8 @@ def _detectors(table: _Table) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _attacks(table: _Table, seed: int, most: int) -> list[Planned]:
-    """One attack at each of its eps."""
+def _attacks(table: _Table, seed: int, most: int, models: Sequence[SuiteModel]) -> list[tuple[Planned, list[str]]]:
+    """One attack at each of its eps, and the names of the models that it is for, none for all of them."""
     name, norm, engine = table.text("name"), table.text("norm") or "linf", table.text("engine")
     n, parameters = table.whole("n", most, least=1), table.value("parameters", {}, (dict,))
     if name is None:
@@ -128,7 +137,11 @@ def _attacks(table: _Table, seed: int, most: int) -> list[Planned]:
         ]
         for each in planned:
             each.load()
-    return planned
+    chosen = table.several("models", str, []) if "models" in table.values else []
+    for model in chosen:
+        if model not in (names := [each.name for each in models if each.name]):
+            unknown_name(f"{table.where}: models", model, names)
+    return [(each, chosen) for each in planned]
 
 
 class _Table:

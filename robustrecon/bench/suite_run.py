@@ -80,7 +80,7 @@ def run_suite(
     cells = [
         (model, bench, planned, detector)
         for model, bench in zip(suite.models, benches, strict=True)
-        for planned in suite.attacks
+        for planned in model.attacks
         for detector in model.detectors
     ]
     todo = list(_todo(suite, benches))
@@ -119,7 +119,7 @@ def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progres
 def _todo(suite: Suite, benches: tuple[Bench, ...]) -> Iterator[_Todo]:
     """What is not stored yet, in the order of the file."""
     for model, bench in zip(suite.models, benches, strict=True):
-        for planned in suite.attacks:
+        for planned in model.attacks:
             left = tuple(name for name in model.detectors if bench.done(planned, name) is None)
             for group in [[name] for name in left] if planned.load().knows_detector else [left]:
                 if group:
