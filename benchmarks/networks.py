@@ -86,6 +86,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
         "# Networks on the way to the robust one\n\n"
         f"{first['data']}, test images {FIRST:,} to {FIRST + N - 1:,}, none of those that the suites report on. Robust "
         f"risk, with its 95 % interval, under `selective` with {DETECTOR} at a false-alarm rate of {ALPHA}. "
+        "*From*: the network that it started from, where that was recorded. "
         f"Made by `python -m benchmarks.networks`.\n\n{grid(lines)}\n"
     )
 

@@ -12,8 +12,8 @@ from .report import doubted, percent
 WORST_CASE = """\
 **Robust risk**, the headline: the share of images that are wrong or rejected when clean, or that at least one of all
 attacks, with this eps or a smaller one, turns into a wrong label that is accepted; with its 95 % Clopper-Pearson
-interval. *Strongest* is the attack that by itself broke the largest share of the images that it was run on. Where some
-attacks were run on fewer images than the others, the last column is of those that all attacks saw. A risk has a † where
+interval. *Strongest* is the attack that by itself broke the most images. Where some attacks were run on fewer images than the
+others, the last column is of those that all attacks saw. A risk has a † where
 no attack knows the detector, or a check fired for each that does. An adversary may be better than all of these: the
 figures are lower bounds."""
 BROKE = """\
@@ -70,8 +70,8 @@ def worst_tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
 
 
 def _strongest(attacks: Sequence[dict[str, Any]]) -> str:
-    """The attack that broke the largest share of the images it was run on; a dash where none broke any."""
-    best = max(attacks, key=lambda attack: attack["broke"] / attack["images"])
+    """The attack that broke the most images; a dash where none broke any."""
+    best = max(attacks, key=lambda attack: attack["broke"])
     return doubted(best["attack"], best["checks"]) if best["broke"] else "–"
 
 
