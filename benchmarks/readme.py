@@ -17,7 +17,8 @@ WORST_CASE = """\
 With 95 % Clopper-Pearson intervals; †: for each attack that knows the detector a check fired, which doubts that it did
 its best. A better attack may exist, so read the figures as lower bounds, and please try. Which attack saw how many
 images and broke which, curves, and the images that beat us: [results/robust](results/robust/report.md). `make robust
-DATA_DIR=...` makes it again from the shipped networks."""
+DATA_DIR=...` makes it again from the shipped networks. What each round of training was worth:
+[networks](results/robust/networks.md)."""
 
 
 def worst_case_table(results: Path) -> str:
