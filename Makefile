@@ -8,8 +8,8 @@ READY := .venv/.ready
 bench: $(READY)  ## train the default model on the embedded digits, attack it, print the table
 	$(BIN)/robustrecon bench --attack pgd
 
-test: $(READY) lint  ## lint, types and the fast tests
-	$(BIN)/pytest
+test: $(READY) lint  ## lint, types and the fast tests, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 test-slow: $(READY)  ## the long tests; those on real data need DATA_DIR
 	$(BIN)/pytest -m slow

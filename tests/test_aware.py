@@ -147,7 +147,7 @@ def test_finds_what_was_planted(name: str, defended: DefendedClassifier, digits:
     """The inverted test: R. Zimmermann et al., "Increasing Confidence in Adversarial Robustness Evaluations", 2022."""
     generator = torch.Generator().manual_seed(0)
     eps, found, planted = 0.2, 0, 0
-    for image in digits.test.x[:8]:
+    for image in digits.test.x[:6]:
         noise = torch.rand(200, *image.shape, generator=generator) * 2 - 1
         inside = (image + 0.9 * eps * noise).clamp(0, 1)
         corner = (image + eps * noise[0].sign()).clamp(0, 1)
@@ -163,7 +163,7 @@ def test_finds_what_was_planted(name: str, defended: DefendedClassifier, digits:
             victim, x, y, Misclassified() & Undetected(threshold)
         )
         found += bool(outcome.success[0])
-    assert planted >= 5
+    assert planted >= 4
     assert found >= 0.9 * planted, f"{found} of {planted}"
 
 
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_stops_the_attack() -> None:
 
 
 def test_the_worst_case_is_at_least_each_of_its_attacks(defended: DefendedClassifier, digits: Dataset) -> None:
-    part = digits.test.head(40)
+    part = digits.test.head(20)
     goal = Misclassified() & Undetected(defended.threshold)
     names = ["fgsm", "pgd", "selective"]
     worst = attacks.load("worst-case", eps=0.08, attacks=names)(defended, part.x, part.y, goal)

@@ -102,7 +102,7 @@ def test_ctrl_c_says_that_finished_work_is_kept(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "stopped; finished work is kept" in errors
     assert "Traceback" not in errors
-    unfinished = cli("bench", cwd=tmp_path)
+    unfinished = cli("bench", "--attack", "fgsm", "--eps", "0.1", "--n", "20", cwd=tmp_path)
     benched = cli("detect", "x.png", cwd=tmp_path)
     assert benched.returncode == 2
     assert unfinished.returncode == 0, "bench goes on with a default model that was stopped"
