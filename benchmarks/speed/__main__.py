@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+import attacks
+from robustrecon import load, load_data
 from robustrecon.files import atomic_write
-from robustrecon.models import StyleMemoryNet
+from robustrecon.models import EnergyModel, StyleMemoryNet
 from robustrecon.provenance import environment
 
 from .engines import STEPS, engines
@@ -18,7 +21,8 @@ from .timing import Timing
 from .training import BATCHES, RECIPE, training
 
 OUT = Path("results/speed.json")
-N_SCORED, N_ATTACKED = 512, 128
+N_SCORED, N_ATTACKED = 512, 256
+ATTACKED = ("style-memory/mnist", "robust/digits")  # all images fall, and few
 
 
 def row(what: str, n: int, timing: Timing, peer: str, other: Timing) -> dict[str, Any]:
@@ -33,6 +37,14 @@ def row(what: str, n: int, timing: Timing, peer: str, other: Timing) -> dict[str
     }
 
 
+def read_right(model: EnergyModel) -> tuple[Tensor, Tensor]:
+    """The first embedded digits that the model reads right, and their labels: (N, 1, 28, 28), (N,)."""
+    part = load_data("digits").train
+    with torch.no_grad():
+        right = (model(part.x).argmax(1) == part.y).nonzero()[:N_ATTACKED, 0]
+    return part.x[right], part.y[right]
+
+
 def main() -> None:
     torch.manual_seed(0)
     x = torch.rand(N_SCORED, 1, 28, 28)
@@ -41,9 +53,16 @@ def main() -> None:
         found = scoring(StyleMemoryNet(k).eval(), x, rounds=15)
         for peer in ("forward pass", "autoencoder pass", "naive scoring"):
             rows.append(row(f"scoring, K = {k}", N_SCORED, found["scoring"], peer, found[peer]))
-    found = engines(StyleMemoryNet().eval(), x[:N_ATTACKED], rounds=5)
-    for engine, timing in found.items():
-        rows.append(row(f"PGD-{STEPS}, engine {engine}", N_ATTACKED, timing, "engine own", found["own"]))
+    for name in ATTACKED:
+        model = load(name).eval()
+        images, labels = read_right(model)
+        found, fallen = engines(model, images, labels, rounds=5)
+        for peer in ("own", "own, early exit"):
+            for engine in attacks.CATALOGUE["pgd"].engines:
+                if engine != "own":
+                    what = f"PGD-{STEPS} on {name}, engine {engine}, {fallen[engine]} fall"
+                    against = f"engine {peer}, {fallen[peer]} fall"
+                    rows.append(row(what, len(images), found[engine], against, found[peer]))
     found = training(rounds=5)
     n = BATCHES * RECIPE.batch_size
     rows.append(row("training", n, found["robustrecon"], "bare PyTorch", found["bare PyTorch"]))
