@@ -183,7 +183,7 @@ def test_a_bare_model_is_not_a_defended_classifier(model_dir: Path) -> None:
         (torch.zeros(1, 28, 28), r"x: shape is \(1, 28, 28\), must be \(B, 1, 28, 28\)"),
         (torch.zeros(2, 3, 28, 28), r"x: shape is \(2, 3, 28, 28\), must be \(B, 1, 28, 28\)"),
         ("picture.png", "x: "),
-        ([object()], "x: got list, must be a tensor or an array"),
+        ([object], "x: got list, must be a tensor or an array"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(getattr(value, "shape", value)),
 )
