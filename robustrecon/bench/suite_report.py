@@ -106,7 +106,7 @@ def _markdown(run: SuiteRun, notes: list[str], made: list[Table], pictures: list
         *shown,
         *drawn,
         f"## Again\n\n```sh\n{command}\n```",
-        f"The curves to look into: [report.html](report.html). {_environment(run)}",
+        f"The curves to look into: `report.html`, which that makes beside this file. {_environment(run)}",
     ]
     return "\n\n".join(parts) + "\n"
 
