@@ -116,6 +116,13 @@ CATALOGUE: dict[str, Entry] = {
         "parameter-free attacks. ICML 2020",
         {"own": "attacks.multi_target:MultiTarget"},
     ),
+    "hybrid": Entry(
+        "knows the detector: as multi-target, then a random search with squares from where it ended",
+        "Suya, Chi, Evans, Tian: Hybrid Batch Attacks: Finding Black-box Adversarial Examples with Limited Queries. "
+        "USENIX Security 2020; squares of Andriushchenko, Croce, Flammarion, Hein: Square Attack: a query-efficient "
+        "black-box adversarial attack via random search. ECCV 2020",
+        {"own": "attacks.hybrid:Hybrid"},
+    ),
     "worst-case": Entry(
         "knows the detector: the whole list of attacks, the cheap ones first, on the images that still stand",
         "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "

@@ -66,7 +66,8 @@ class Found:
 
     def take(self, rows: Tensor, other: Found) -> None:
         """Put `other`, found for `rows`, in place where it is better."""
-        better = (other.misread & ~self.misread[rows]) | (other.score < self.score[rows])
+        further = ~other.misread & ~self.misread[rows] & (other.value > self.value[rows])
+        better = (other.misread & ~self.misread[rows]) | (other.score < self.score[rows]) | further
         for field in fields(self):
             getattr(self, field.name)[rows[better]] = getattr(other, field.name)[better]
 

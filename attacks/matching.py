@@ -45,8 +45,6 @@ class Matching(DetectorAware):
                 rows = rows[~(best.misread & (best.score <= pursuit.threshold))[rows]]
             if len(rows):
                 found = self._towards(victim, x[rows], y[rows], x[guide[rows]], y[guide[rows]], pursuit)
-                unread = ~best.misread[rows] & ~found.misread
-                best.x[rows[unread]] = found.x[unread]
                 best.take(rows, found)
         return best
 

@@ -60,7 +60,6 @@ class MultiTarget(DetectorAware):
                 rows, column = rows[stands], column[stands]
             if len(rows):
                 found = self._towards(victim, x[rows], y[rows], wanted[rows, column], units, pursuit, varied)
-                best.x[rows] = torch.where(best.misread[rows].view(-1, 1, 1, 1), best.x[rows], found.x)
                 best.take(rows, found)
                 reached[rows, column] = torch.maximum(reached[rows, column], found.value)
 
@@ -100,7 +99,7 @@ class MultiTarget(DetectorAware):
         def look(point: Tensor, rows: Tensor) -> Seen:
             nonlocal labels, taken
             if taken % LOOK_AROUND == 0:
-                chosen = _rivals(victim, point, target[rows])
+                chosen = rivals(victim, point, target[rows])
                 if chosen is not None:
                     labels = chosen.new_zeros(len(x), chosen.shape[1]) if labels is None else labels
                     labels[rows] = chosen
@@ -124,7 +123,7 @@ class MultiTarget(DetectorAware):
 
 
 @torch.no_grad()
-def _rivals(victim: nn.Module, x: Tensor, target: Tensor) -> Tensor | None:
+def rivals(victim: nn.Module, x: Tensor, target: Tensor) -> Tensor | None:
     """(B, J) the target and the labels that explain x best; None where the victim cannot compare a part of them."""
     energies = getattr(victim, "class_energies", None)
     if energies is None or getattr(victim, "logits_and_score", None) is None:

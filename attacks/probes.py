@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .base import Attack, IterativeAttack
 from .goals import Goal, Victim
+from .squares import redrawn
 from .threat import Threat
 
 QUERIES = 200  # of the search without gradient, an image
@@ -43,10 +44,7 @@ def search(victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Threat) ->
         if query < CORNERS:
             moved = ball.project(x + ball.eps * ball.steepest(torch.randn_like(x)), x)
         else:
-            share = 0.5 * (1 - query / QUERIES) ** 2
-            window = _window(x, share) * torch.randn(*x.shape[:2], 1, 1, device=x.device)
-            # Twice the radius: from one side of the ball to the other.
-            moved = ball.project(best + 2 * ball.eps * ball.steepest(window), x)
+            moved = redrawn(best, x, 0.5 * (1 - query / QUERIES) ** 2, ball)
         met, loss = goal.assess(victim, moved, y)
         best, reached, highest = _better(best, reached, highest, moved, met, loss)
     return best
@@ -107,15 +105,3 @@ def _better(
     """A point that meets the goal before one that does not, then the higher loss."""
     better = (met & ~reached) | ((met == reached) & (loss > highest))
     return torch.where(better.view(-1, 1, 1, 1), moved, best), reached | met, torch.where(better, loss, highest)
-
-
-def _window(x: Tensor, share: float) -> Tensor:
-    """(B, 1, H, W): 1 in a random window of this share of an image's pixels, one window an image."""
-    n, _, height, width = x.shape
-    sides = [max(1, round(math.sqrt(share) * size)) for size in (height, width)]
-    inside = []
-    for side, size in zip(sides, (height, width), strict=True):
-        start = torch.randint(size - side + 1, (n, 1), device=x.device)
-        place = torch.arange(size, device=x.device)
-        inside.append((place >= start) & (place < start + side))
-    return (inside[0][:, None, :, None] & inside[1][:, None, None, :]).to(x.dtype)

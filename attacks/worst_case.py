@@ -13,7 +13,7 @@ from .base import Attack, at_least
 from .errors import InputError
 from .goals import Goal, scored
 
-LIST: Sequence[tuple[str, Mapping[str, Any]]] = (  # in the order of what it costs; without gradients last
+LIST: Sequence[tuple[str, Mapping[str, Any]]] = (  # in the order of what it costs; random searches last
     ("fgsm", {"engine": "own"}),
     ("pgd", {"engine": "own", "steps": 100}),
     ("apgd-ce", {}),
@@ -28,19 +28,20 @@ LIST: Sequence[tuple[str, Mapping[str, Any]]] = (  # in the order of what it cos
     ("fab-t", {}),
     ("apgd-t-rejecting", {}),
     ("fab-t-rejecting", {}),
+    ("hybrid", {"targets": 2}),
     ("square", {}),
     ("square-rejecting", {}),
     ("hop-skip-jump-rejecting", {}),
 )
 WORTH = 1e9  # a misread image is nearer to falling than any other
-BLACK_BOX = ("square", "square-rejecting", "hop-skip-jump", "hop-skip-jump-rejecting")
+BLACK_BOX = ("hybrid", "square", "square-rejecting", "hop-skip-jump", "hop-skip-jump-rejecting")
 
 
 @dataclass(kw_only=True, eq=False)
 class WorstCase(Attack):
     """Runs every attack of the list and keeps, for each image, the strongest adversarial.
 
-    An image that met the goal is not attacked again. Attacks without gradients run on the `black_box_images` nearest
+    An image that met the goal is not attacked again. Searches without gradients run on the `black_box_images` nearest
     to falling of those that still stand. Strongest is what meets the goal, then what is misread, then the least
     suspicious. For a goal that does not ask about a detector only the attacks on the classifier are run.
     F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
@@ -50,7 +51,7 @@ class WorstCase(Attack):
         eps: radius of the budget, in [0, 1] pixel units.
         norm: "linf" or "l2".
         attacks: names instead of the list.
-        black_box_images: how many of the standing images the attacks without gradients get.
+        black_box_images: how many of the standing images the searches without gradients get.
         restarts, seed, batch_size: of each attack of the list.
 
     Raises:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
+from torch.nn.functional import relu
 
 import attacks
 from attacks import Misclassified, Targeted, Undetected
@@ -23,14 +25,22 @@ AWARE = {
     "alternating": {"mode": "alternating"},
     "matching": {},
     "multi-target": {},
+    "hybrid": {"queries": 200},
 }
 # How far beyond the smallest distance each must succeed; matching stops at its guide, not at the goal.
-LINF = {"selective": 1.6, "orthogonal": 1.2, "reconstructive": 1.1, "alternating": 1.6, "multi-target": 1.05}
+LINF = {
+    "selective": 1.6,
+    "orthogonal": 1.2,
+    "reconstructive": 1.1,
+    "alternating": 1.6,
+    "multi-target": 1.05,
+    "hybrid": 1.05,
+}
 L2 = dict.fromkeys(LINF, 1.05)
 
 
 def load(name: str, **parameters: object) -> attacks.Attack:
-    return attacks.load("reconstructive" if name == "alternating" else name, **AWARE[name], **parameters)
+    return attacks.load("reconstructive" if name == "alternating" else name, **{**AWARE[name], **parameters})
 
 
 class Bowl(nn.Module):
@@ -111,6 +121,49 @@ def test_breaks_the_base_network(name: str, defended: DefendedClassifier, digits
     verdict = defended.inspect(outcome.x)
     assert torch.equal(outcome.success, (verdict.label != part.y) & ~verdict.rejected)
     assert outcome.success.double().mean() >= (0.7 if name == "matching" else 0.95)
+
+
+class Misleading(nn.Module):
+    """Logits that rise by steps where pixels pass 0.85, and between the steps fall slowly: gradients lead away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(1)
+        margin = (pixels > 0.85).float().mean(1) - 0.6 - self.slope * pixels.mean(1)
+        return torch.stack([torch.zeros_like(margin), margin], dim=1)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Zero where two thirds of the pixels are above 0.85."""
+        pixels = x.flatten(1)
+        return relu(2 / 3 - (pixels > 0.85).float().mean(1)) + self.slope * pixels.mean(1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_search_goes_on_where_gradients_lead_away(norm: str) -> None:
+    victim = Misleading()
+    x = 0.5 + 0.1 * torch.rand(8, *IMAGE, generator=torch.Generator().manual_seed(1))
+    y = torch.zeros(8, dtype=torch.long)
+    goal = Misclassified() & Undetected(0.2)
+    budget: dict[str, Any] = {"norm": norm, "eps": 0.45 if norm == "linf" else 1.35, "steps": 20, "batch_size": 1}
+    assert not load("multi-target", **budget)(victim, x, y, goal).success.any()
+    searched = load("hybrid", **budget, queries=2000)(victim, x, y, goal)
+    assert searched.success.all()
+    assert searched.distance.max() <= budget["eps"] + 1e-6
+
+
+def test_a_search_is_for_the_images_nearest_to_falling() -> None:
+    """Of a batch of sixteen, two; the others end where the ascents left them."""
+    victim = Misleading()
+    x = torch.linspace(0.3, 0.6, 16).view(16, 1, 1, 1).repeat(1, *IMAGE)
+    y = torch.zeros(16, dtype=torch.long)
+    budget = {"eps": 0.4, "steps": 10}
+    before, after = (
+        load(name, **budget)(victim, x, y, Misclassified() & Undetected(0.2)) for name in ("multi-target", "hybrid")
+    )
+    assert 1 <= (before.x != after.x).flatten(1).any(1).sum() <= 2
 
 
 class Planted(nn.Module):
