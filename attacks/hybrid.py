@@ -87,7 +87,8 @@ class Hybrid(MultiTarget):
                 better = value > highest[rows]
                 point[rows[better]], highest[rows[better]] = moved[better], value[better]
         logits, score = judged(victim, point)
-        return Found(point, pursuit.misread(logits, y), score, highest)
+        misread = pursuit.misread(logits, y)
+        return Found(point, misread, score.masked_fill(~misread, math.inf), highest)
 
 
 def _share(passed: float) -> float:

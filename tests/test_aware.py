@@ -166,6 +166,18 @@ def test_a_search_is_for_the_images_nearest_to_falling() -> None:
     assert 1 <= (before.x != after.x).flatten(1).any(1).sum() <= 2
 
 
+def test_a_search_that_fails_keeps_what_is_misread() -> None:
+    """What comes nearest to both goals at once may be read rightly; the point that the ascents misread stays."""
+    victim = Bowl()
+    x = 0.25 + 0.5 * torch.rand(60, *IMAGE, generator=torch.Generator().manual_seed(1))
+    x = x[victim(x).argmax(1) == victim(victim.centre[None]).argmax(1)]  # what draws the score draws the label back
+    y = victim(x).argmax(1)
+    goal = Misclassified() & Undetected(-1.0)
+    before, after = (load(name, eps=0.1, steps=30)(victim, x, y, goal) for name in ("multi-target", "hybrid"))
+    assert (before.label != y).any()
+    assert torch.equal(before.label != y, after.label != y)
+
+
 class Planted(nn.Module):
     """A network with a last layer of its own that has an adversarial image at a known point."""
 
