@@ -36,7 +36,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "style-32": ("32 style neurons", {"style_dim": 32}),
     "style-noise": ("noise of 0.1 on the style", {"style_noise": 0.1}),
     "separate": ("an encoder of its own for the style", {"style_encoder": "separate"}),
-    "averaged": ("weights averaged, decay 0.999", {"average": 0.999}),
+    "averaged": ("weights averaged, decay 0.99", {"average": 0.99}),
     "warps": ("images distorted at random", {"warp": 1.0}),
     "gap": ("a gap of 3 between clean and adversarial energies", {"gap": 3.0}),
     "wide": ("twice the channels", {"width": 2}),

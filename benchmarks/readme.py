@@ -18,7 +18,7 @@ With 95 % Clopper-Pearson intervals; †: for each attack that knows the detecto
 its best. A better attack may exist, so read the figures as lower bounds, and please try. Which attack saw how many
 images and broke which, curves, and the images that beat us: [results/robust](results/robust/report.md). `make robust
 DATA_DIR=...` makes it again from the shipped networks. What each round of training was worth:
-[networks](results/robust/networks.md)."""
+[networks](results/robust/networks.md); what each part of the recipe is: [ablation](results/robust/ablation.md)."""
 
 
 def worst_case_table(results: Path) -> str:
