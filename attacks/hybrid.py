@@ -32,9 +32,9 @@ class Hybrid(MultiTarget):
     is further from falling is given up.
 
     F. Suya, J. Chi, D. Evans, Y. Tian, "Hybrid Batch Attacks: Finding Black-box Adversarial Examples with Limited
-    Queries", USENIX Security 2020, start a search where gradients ended; the squares and how they shrink are those of
-    M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square Attack: a query-efficient black-box adversarial attack
-    via random search", ECCV 2020.
+    Queries", USENIX Security 2020, start a search where gradients ended; how the squares shrink, and for linf what is
+    drawn in them, is from M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square Attack: a query-efficient
+    black-box adversarial attack via random search", ECCV 2020. For l2 that attack itself is the stronger search.
 
     Args:
         queries: of the search, for an image that is never given up.

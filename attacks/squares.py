@@ -17,8 +17,9 @@ from .threat import Threat
 def redrawn(point: Tensor, x: Tensor, share: float, ball: Threat) -> Tensor:
     """`point`, in the ball around x (B, C, H, W), with a random window of this share of its pixels drawn anew.
 
-    Each channel's change in the window is a random one; for linf it takes the window from one side of the ball to the
-    other, for l2 it is as much shorter as the window is smaller than the image.
+    Each channel's change in the window is a random one. For linf it takes the window from one side of the ball to the
+    other, as in the paper. For l2 it is as much shorter as the window is smaller than the image, which is not the
+    paper's move: that takes the length of the change away from a second window.
     """
     window = _window(x, share)
     change = ball.steepest(window * torch.randn(*x.shape[:2], 1, 1, device=x.device))
