@@ -15,9 +15,12 @@ from .base import IterativeAttack
 from .climb import Found, Look, climb
 from .errors import InputError
 from .goals import Goal, Misclassified, Targeted, Undetected, judged
+from .threat import threat
 
 SLACK = 0.02  # how far beyond its goal a hinge pulls, in units of the clean images' margins
 LEAST = 1e-12  # a scale below this is taken for none
+WIDEST = {"linf": 1.0, "l2": 10.0}  # the ball that an ascent begins in, in units of eps
+STAGES = 10  # balls outside that of eps, with half of the steps between them
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,15 @@ class Pursuit:
 class DetectorAware(IterativeAttack):
     """Ascends with the victim's score in view; a subclass writes `hunt`.
 
+    For l2 an ascent comes from outside: it begins in a ball of 10 eps, which shrinks, and spends the second half of its
+    steps in that of eps. F. Croce, M. Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image
+    classifiers", ICML 2021, begin so for l1.
+
     Args:
         eps: radius of the budget, in [0, 1] pixel units.
         steps: gradient steps.
-        alpha: a constant step size; by default the steps adapt, as APGD's do (Croce & Hein 2020).
+        alpha: a constant step size, inside the ball of eps; by default the steps adapt, as APGD's do (Croce & Hein
+            2020).
         early_exit: leave an image alone as soon as it meets the goal; by default the attack goes on.
         random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
     """
@@ -94,10 +102,22 @@ class DetectorAware(IterativeAttack):
 
     def climb(self, look: Look, x: Tensor, pursuit: Pursuit) -> Found:
         """One ascent from x or a random start."""
-        start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
-        threshold = pursuit.threshold if self.early_exit else -math.inf
+        point = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
+        widest = WIDEST[self.norm] if self.alpha is None else 1.0
+        outside = range(min(STAGES, self.steps // 2) if widest > 1 else 0)
+        inwards = len(outside) and self.steps // 2 // len(outside)  # steps a stage
+        for stage in outside:
+            ball = threat(self.norm, self.eps * widest ** (1 - stage / len(outside)))
+            point = climb(look, x, ball.project(point, x), ball, inwards, name=self.name).x
         return climb(
-            look, x, start, self.threat, self.steps, name=self.name, threshold=threshold, fixed_step=self.alpha
+            look,
+            x,
+            self.threat.project(point, x),
+            self.threat,
+            self.steps - inwards * len(outside),
+            name=self.name,
+            threshold=pursuit.threshold if self.early_exit else -math.inf,
+            fixed_step=self.alpha,
         )
 
 

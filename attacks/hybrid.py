@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from .aware import Pursuit, leads, scales
 from .base import at_least
 from .climb import Found
+from .errors import InputError
 from .goals import judged
 from .multi_target import MultiTarget, rivals
 from .squares import redrawn
 
-SEARCHED = 0.125  # share of a batch that is searched around
 FIRST_SHARE = 0.3  # of the image in the first squares
 HALVINGS = (0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8)  # after so much of the search the squares halve
 LOOK_AROUND = 25  # queries between looks at all labels
@@ -27,32 +28,36 @@ class Hybrid(MultiTarget):
     """`multi-target`, then squares drawn at random from where it ended, for models whose gradients show too little.
 
     Where a unit is dead at a pixel no gradient says that the pixel matters; a search finds out. It goes on with the
-    eighth of a batch that is nearest to falling and raises the smaller of two: by how much its label leads among the
+    part of a batch that is nearest to falling and raises the smaller of two: by how much its label leads among the
     logits, and how far its score is below the threshold. After each quarter of the queries the half of the images that
     is further from falling is given up.
 
     F. Suya, J. Chi, D. Evans, Y. Tian, "Hybrid Batch Attacks: Finding Black-box Adversarial Examples with Limited
-    Queries", USENIX Security 2020, start a search where gradients ended; how the squares shrink, and for linf what is
-    drawn in them, is from M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square Attack: a query-efficient
-    black-box adversarial attack via random search", ECCV 2020. For l2 that attack itself is the stronger search.
+    Queries", USENIX Security 2020, start a search where gradients ended; the squares and how they shrink are from
+    M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square Attack: a query-efficient black-box adversarial attack
+    via random search", ECCV 2020.
 
     Args:
         queries: of the search, for an image that is never given up.
+        searched: share of a batch that is searched around, in (0, 1].
         Others as for `MultiTarget`.
     """
 
     name = "hybrid"
 
     queries: int = 5000
+    searched: float = 0.125
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.queries = at_least(1, self.queries, "queries")
+        if isinstance(self.searched, bool) or not (isinstance(self.searched, Real) and 0 < self.searched <= 1):
+            raise InputError(f"searched: got {self.searched!r}, must be a share in (0, 1]")
 
     def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
         best = super().hunt(victim, x, y, pursuit)
         fell = best.misread & (best.score <= pursuit.threshold)
-        near = best.value.masked_fill(fell, -math.inf).topk(math.ceil(len(x) * SEARCHED)).indices
+        near = best.value.masked_fill(fell, -math.inf).topk(math.ceil(len(x) * self.searched)).indices
         near = near[~fell[near]]
         if len(near):
             units = scales(victim, x, y, pursuit)

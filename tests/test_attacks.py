@@ -298,6 +298,9 @@ def test_a_users_own_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lin
         ({"name": "pgd", "restarts": 0}, "restarts: got 0"),
         ({"name": "pgd", "seed": -1}, "seed: got -1"),
         ({"name": "pgd", "batch_size": 0}, "batch_size: got 0"),
+        ({"name": "hybrid", "queries": 0}, "queries: got 0"),
+        ({"name": "hybrid", "searched": 1.5}, r"searched: got 1.5, must be a share in \(0, 1\]"),
+        ({"name": "hybrid", "searched": "all"}, "searched: got 'all'"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

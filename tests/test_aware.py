@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 import attacks
-from attacks import Misclassified, Targeted, Undetected
+from attacks import Misclassified, Targeted, Undetected, aware
 from robustrecon import DefendedClassifier
 from robustrecon.data import Dataset
 
@@ -36,7 +36,7 @@ LINF = {
     "multi-target": 1.05,
     "hybrid": 1.05,
 }
-L2 = dict.fromkeys(LINF, 1.05)
+L2 = {**dict.fromkeys(LINF, 1.05), "alternating": 1.2}
 
 
 def load(name: str, **parameters: object) -> attacks.Attack:
@@ -123,6 +123,38 @@ def test_breaks_the_base_network(name: str, defended: DefendedClassifier, digits
     assert outcome.success.double().mean() >= (0.7 if name == "matching" else 0.95)
 
 
+class Bright(nn.Module):
+    """Misread, and accepted, for a pixel or two far above 0.8; a little above it, or with all brighter, is nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        margin = self.weight * self.light(x) + 0.01 * x.flatten(1).mean(1) - 0.1
+        return torch.stack([torch.zeros_like(margin), margin], dim=1)
+
+    def score(self, x: Tensor) -> Tensor:
+        return relu(0.2 - self.light(x))
+
+    def light(self, x: Tensor) -> Tensor:
+        return relu(x.flatten(1) - 0.8).sum(1)
+
+
+@pytest.mark.parametrize("name", ["selective", "multi-target"])
+def test_in_l2_an_ascent_comes_from_outside(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside the ball every gradient says to make all pixels brighter, where one alone can reach far enough."""
+    x = 0.1 + 0.4 * torch.rand(8, *IMAGE, generator=torch.Generator().manual_seed(1))
+    y = torch.zeros(8, dtype=torch.long)
+    goal = Misclassified() & Undetected(0.1)
+    attack = load(name, norm="l2", eps=0.65)
+    outside = attack(Bright(), x, y, goal).success
+    monkeypatch.setitem(aware.WIDEST, "l2", 1.0)
+    inside = attack(Bright(), x, y, goal).success
+    assert outside.sum() >= 6
+    assert inside.sum() <= 3
+
+
 class Misleading(nn.Module):
     """Logits that rise by steps where pixels pass 0.85, and between the steps fall slowly: gradients lead away."""
 
@@ -144,10 +176,10 @@ class Misleading(nn.Module):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_search_goes_on_where_gradients_lead_away(norm: str) -> None:
     victim = Misleading()
-    x = 0.5 + 0.1 * torch.rand(8, *IMAGE, generator=torch.Generator().manual_seed(1))
+    x = 0.5 + 0.1 * torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     y = torch.zeros(8, dtype=torch.long)
     goal = Misclassified() & Undetected(0.2)
-    budget: dict[str, Any] = {"norm": norm, "eps": 0.45 if norm == "linf" else 1.35, "steps": 20, "batch_size": 1}
+    budget: dict[str, Any] = {"norm": norm, "eps": 0.45 if norm == "linf" else 2.7, "steps": 20, "batch_size": 1}
     assert not load("multi-target", **budget)(victim, x, y, goal).success.any()
     searched = load("hybrid", **budget, queries=2000)(victim, x, y, goal)
     assert searched.success.all()
@@ -155,15 +187,17 @@ def test_a_search_goes_on_where_gradients_lead_away(norm: str) -> None:
 
 
 def test_a_search_is_for_the_images_nearest_to_falling() -> None:
-    """Of a batch of sixteen, two; the others end where the ascents left them."""
+    """Of a batch of sixteen, two where nothing is said; the others end where the ascents left them."""
     victim = Misleading()
     x = torch.linspace(0.3, 0.6, 16).view(16, 1, 1, 1).repeat(1, *IMAGE)
     y = torch.zeros(16, dtype=torch.long)
     budget = {"eps": 0.4, "steps": 10}
-    before, after = (
-        load(name, **budget)(victim, x, y, Misclassified() & Undetected(0.2)) for name in ("multi-target", "hybrid")
+    before, after, after_all = (
+        load(name, **budget, **part)(victim, x, y, Misclassified() & Undetected(0.2)).x
+        for name, part in (("multi-target", {}), ("hybrid", {}), ("hybrid", {"searched": 1}))
     )
-    assert 1 <= (before.x != after.x).flatten(1).any(1).sum() <= 2
+    assert 1 <= (before != after).flatten(1).any(1).sum() <= 2
+    assert (before != after_all).flatten(1).any(1).sum() > 2
 
 
 def test_a_search_that_fails_keeps_what_is_misread() -> None:
