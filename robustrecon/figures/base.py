@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
@@ -264,11 +265,19 @@ def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
         with mpl.rc_context({**plots.STYLE, "svg.hashsalt": title}):
             canvas = Figure(figsize=(WIDTH, 5.5), layout="constrained")
             plot(axes := canvas.subplots())
-            if not axes.axison:  # a sheet: as high as its images need
-                height, width = axes.images[0].get_size() if axes.images else (1, 4)
-                canvas.set_size_inches(WIDTH, WIDTH * height / width + 1.8)
             canvas.suptitle(title)
             canvas.supxlabel(textwrap.fill(figure.caption, 130), fontsize=8)
+            if not axes.axison:
+                _fit(canvas, axes)
             stem = f"{path.name}-{name}" if name else path.name
             written += [plots.write(canvas, path.with_name(stem + suffix)) for suffix in (".png", ".svg")]
     return written
+
+
+def _fit(canvas: Figure, axes: Axes) -> None:
+    """Make the figure of a sheet as high as its images need."""
+    height, width = axes.images[0].get_size() if axes.images else (1, 4)
+    canvas.set_size_inches(WIDTH, WIDTH * height / width + 1.8)
+    canvas.draw_without_rendering()
+    unused = axes.get_position(original=True).height - axes.get_position().height
+    canvas.set_size_inches(WIDTH, canvas.get_figheight() * (1 - unused))
