@@ -21,6 +21,7 @@ Result = dict[str, Any]
 
 MARKERS = "osD^vPX"
 PLACE = ("data", "model", "norm")
+LETTER = 0.08  # of a row's name, inches
 
 
 def risk(entries: Sequence[dict[str, Any]], path: Path) -> Path:
@@ -60,7 +61,8 @@ def heat(results: Sequence[Result], path: Path) -> Path:
     radii = sorted({result["spec"]["eps"] for result in results})
     attacks, detectors = heat_axes(results)
     with mpl.rc_context(plots.STYLE):
-        size = (2.6 + (0.5 + 0.8 * len(detectors)) * len(radii), 1.6 + 0.32 * len(attacks))
+        names = LETTER * max(map(len, attacks))
+        size = (names + 1.2 + (0.5 + 0.8 * len(detectors)) * len(radii), 1.6 + 0.32 * len(attacks))
         figure = Figure(figsize=(max(5.0, size[0]), max(2.8, size[1])), layout="constrained")
         axes = figure.subplots(1, len(radii), squeeze=False, sharey=True)[0]
         for axis, eps in zip(axes, radii, strict=True):
