@@ -13,8 +13,6 @@ from torch import Tensor
 
 from .threat import L2, Threat
 
-LEAST = 1e-12  # a length below this is taken for none
-
 
 def redrawn(point: Tensor, x: Tensor, share: float, ball: Threat) -> Tensor:
     """`point`, in the ball around x (B, C, H, W), with a random window of this share of its pixels drawn anew.
