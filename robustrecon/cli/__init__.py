@@ -1,0 +1,70 @@
+"""The command line: it parses, calls the library and prints. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from . import bench, detect, figures, lists, train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (train.train, bench.bench, detect.detect, figures.figures):
+    app.command()(command)
+for name, listing in (
+    ("models", lists.list_models),
+    ("attacks", lists.list_attacks),
+    ("detectors", lists.list_detectors),
+):
+    app.command(name=name)(listing)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("robustrecon"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Defend PyTorch image classifiers against adversarial examples by class-conditional reconstruction."""
+
+
+def main() -> None:
+    """Run the command line: bad input is one line on stderr and exit code 2, a stopped run is exit code 130."""
+    sys.path.insert(0, "")  # --attack module:factory finds a module in the current folder
+    try:
+        code = app(standalone_mode=False) or 0
+    except typer.TyperException as error:
+        code = _fail(error.format_message()) if error.format_message() else 2  # no command: the help is printed
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except ValueError as error:
+        from ..types import InputError
+
+        if not isinstance(error, InputError):
+            raise
+        code = _fail(str(error))
+    except OSError as error:
+        code = _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    if code == 130:  # typer gives it for a keyboard interrupt too
+        print("robustrecon: stopped; finished work is kept (train goes on with --resume)", file=sys.stderr)
+    sys.exit(code)
+
+
+def _fail(message: str) -> int:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # one process of several speaks
+        print(f"robustrecon: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

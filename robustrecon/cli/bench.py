@@ -1,0 +1,136 @@
+"""`robustrecon bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Alpha, Data, DataDir, Device, Json
+
+
+def bench(
+    context: typer.Context,
+    suite: Annotated[
+        Path | None, typer.Option(help="A TOML file of models and attacks, such as benchmarks/smoke.toml.")
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(help="An attack (see `robustrecon attacks`) or module:factory; repeatable. pgd by default."),
+    ] = None,
+    eps: Annotated[
+        list[float] | None, typer.Option(help="Radius of the budget; repeatable. 0.1, 0.2, 0.3 by default.")
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    steps: Annotated[int, typer.Option(help="Gradient steps, of attacks that take steps.")] = 40,
+    engine: Annotated[str | None, typer.Option(help="torchattacks, art or own.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A trained model, or a shipped one's name; without it the default one is trained, once."),
+    ] = None,
+    data: Data = None,
+    data_dir: DataDir = Path("data"),
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="label_margin, global_error (both by default), cycle, marginal or 'any_of(NAME,NAME)'; repeatable."
+        ),
+    ] = None,
+    alpha: Alpha = 0.05,
+    n: Annotated[int, typer.Option(help="The first N test images.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the attacks.")] = 0,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of all results; what is there already is not run again.")] = Path(
+        "runs/results"
+    ),
+    log_x: Annotated[bool, typer.Option("--log-x", help="Draw the ROC curves over a logarithmic axis.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that share a suite's cells; 1 is this one.")] = 1,
+    backend: Annotated[str, typer.Option(help="Of a suite's workers: loky, dask or ray.")] = "loky",
+    as_json: Json = False,
+) -> None:
+    """Attack a defended model and report accuracy, detection ROC and robust risk.
+
+    With --suite: many models and attacks, and the worst case over all attacks. Exit code 1 when a cell failed.
+    """
+    if suite is not None:
+        _bench_suite(context, suite, data_dir, device, out, workers, backend, as_json)
+        return
+    _refuse(context, ("workers", "backend"), "needs --suite")
+
+    from ..bench import Plan, Spec, draw_examples, report, run, store
+    from ..detectors import DEFAULTS
+    from ..subject import load_subject
+
+    plan = Plan(
+        attack or ["pgd"],
+        eps=eps or [0.1, 0.2, 0.3],
+        norm=norm,
+        steps=steps,
+        engine=engine,
+        detectors=detector or DEFAULTS,
+        alpha=alpha,
+        n=n,
+        seed=seed,
+    )
+    subject = load_subject(model, data, data_dir, device)
+    results = run(subject, plan, out)
+    last = results[-1]["spec"]
+    examples = out / Spec(**last).folder / "examples.png"
+    sheet = draw_examples(subject, results, examples) if store.measured(results) else None
+    written = [*report.write(out, last, log_x), *([sheet] if sheet else [])]
+    if as_json:
+        print(json.dumps([store.without_images(result) for result in results], indent=2))
+    else:
+        parts = [report.summary(results), report.table(results), report.caveat(results), *report.failures(results)]
+        print("\n\n".join(parts), end="\n\n")
+        for path in written:
+            print(path)
+    if any(map(store.is_failed, results)):
+        raise typer.Exit(1)
+
+
+def _bench_suite(
+    context: typer.Context,
+    file: Path,
+    data_dir: Path,
+    device: str,
+    out: Path,
+    workers: int,
+    backend: str,
+    as_json: bool,
+) -> None:
+    told = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "log_x")
+    _refuse(context, told, "cannot be given with --suite, whose file says it")
+    from ..files import check_suite
+
+    check_suite(file)
+    from ..bench import report, store, suite_report
+    from ..bench.suite import read_suite
+    from ..bench.suite_run import run_suite
+
+    ran = run_suite(read_suite(file), out, data_dir, workers=workers, backend=backend, device=device)
+    written = suite_report.write(ran, out, needs_data_dir=_given(context, "data_dir"))
+    if as_json:
+        print(written[0].read_text(), end="")
+    else:
+        print("\n\n".join([suite_report.tables(ran), *report.failures(ran.results)]), end="\n\n")
+        for path in written:
+            print(path)
+    if any(map(store.is_failed, ran.results)):
+        raise typer.Exit(1)
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """An error for an option that was given and does not go with another."""
+    from ..types import InputError
+
+    for name in names:
+        if _given(context, name):
+            raise InputError(f"--{name.replace('_', '-')}: {why}")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

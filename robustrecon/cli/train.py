@@ -1,0 +1,71 @@
+"""`robustrecon train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Data, DataDir, Device
+
+
+def train(
+    data: Data = "digits",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="fast, contrastive, robust (adversarial; long), robust-refine (after robust) or paper (250 epochs)."
+        ),
+    ] = "fast",
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; runs/DATA by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Over all devices together, instead of the recipe's.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="A trained model to go on from, or a shipped one's name; anew by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of initial weights, order and noise.")] = 0,
+    device: Device = "auto",
+    devices: Annotated[int, typer.Option(help="Processes on this machine, one a device.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch in --out.")] = False,
+    data_dir: DataDir = Path("data"),
+) -> None:
+    """Train a style-memory network; writes model.safetensors, its card model.json, and metrics.csv."""
+    from dataclasses import replace
+
+    from .. import checkpoint
+    from ..data import load_data
+    from ..files import slug
+    from ..training import load_recipe
+    from ..training import train as train_model
+
+    chosen = load_recipe(recipe)
+    if epochs is not None:
+        chosen = replace(chosen, name=f"{chosen.name}-e{epochs}", epochs=epochs, least_steps=0)
+    if batch_size is not None:
+        chosen = replace(chosen, name=f"{chosen.name}-b{batch_size}", batch_size=batch_size)
+    dataset = load_data("digits" if data is None else data, data_dir)
+    folder = Path("runs") / slug(dataset.name) if out is None else out
+    train_model(
+        dataset,
+        folder,
+        chosen,
+        start=start,
+        seed=seed,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        precision=precision,
+        resume=resume,
+    )
+    if _first_process():
+        accuracy = checkpoint.load(folder).card["accuracy"]
+        print(f"test accuracy {accuracy['test']:.2%} (n = {accuracy['n']}); model, card and metrics in {folder}")
+
+
+def _first_process() -> bool:
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    return getattr(rank_zero_only, "rank", 0) == 0
