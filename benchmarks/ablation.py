@@ -21,10 +21,10 @@ from torch import Tensor
 
 import attacks
 from robustrecon import DefendedClassifier, InputError, provenance
-from robustrecon.bench.metrics import clopper_pearson
 from robustrecon.bench.report import bounded, grid, percent
 from robustrecon.data import Dataset, load_data
 from robustrecon.files import atomic_write
+from robustrecon.statistics import clopper_pearson
 from robustrecon.training import Recipe, load_recipe, train
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

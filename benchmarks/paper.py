@@ -22,8 +22,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from robustrecon import InputError, figures, load, load_data, provenance, train
-from robustrecon.bench import plots
+from robustrecon import InputError, figures, load, load_data, plotting, provenance, train
 from robustrecon.bench.report import grid
 from robustrecon.data import Dataset
 from robustrecon.files import atomic_write
@@ -126,13 +125,13 @@ def recipe_rows(data: Dataset, epochs: int, out: Path) -> Iterator[Row]:
     name = f"{prefix}_accuracy_paper_recipe_{epochs}_of_{whole}_epochs"
     published = PUBLISHED[f"{prefix}_accuracy"]
     file = f"trainings/{data.name}-{recipe.name}-s0.json"
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(plotting.STYLE):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         axes = figure.subplots()
         axes.plot(
             [row["epoch"] for row in told["history"]],
             [row["test_accuracy"] for row in told["history"]],
-            color=plots.COLOURS[0],
+            color=plotting.COLOURS[0],
             marker=".",
         )
         axes.axhline(published, color="0.4", linestyle=":")
@@ -140,7 +139,7 @@ def recipe_rows(data: Dataset, epochs: int, out: Path) -> Iterator[Row]:
         axes.set(
             xlabel="epoch", ylabel="test accuracy", title=f"{data.name}: the paper's recipe, {epochs} epochs, seed 0"
         )
-        plots.write(figure, out / f"{data.name}-paper-recipe.png")
+        plotting.write(figure, out / f"{data.name}-paper-recipe.png")
     accuracy = told["accuracy"]
     yield Row(name, published if epochs == whole else None, accuracy["test"], None, accuracy["n"], 1, file)
 
@@ -161,15 +160,15 @@ def leakage_rows(data: Dataset, out: Path) -> Iterator[Row]:
                 name = f"{data.name}_{key}_{recipe.objective}_style_{size}"
                 file = f"trainings/{data.name}-{recipe.name}-s0.json"
                 rows.append(Row(name, None, measure["value"], _spread(measure), measure["n"], 1, file))
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(plotting.STYLE):
         figure = Figure(figsize=(8.4, 3.8), layout="constrained")
         for axes, (key, lines) in zip(figure.subplots(1, len(LEAKS), sharey=True), found.items(), strict=True):
             for index, (objective, values) in enumerate(lines.items()):
                 axes.plot(
                     STYLES,
                     values,
-                    color=plots.COLOURS[index],
-                    linestyle=plots.LINES[index],
+                    color=plotting.COLOURS[index],
+                    linestyle=plotting.LINES[index],
                     marker="o",
                     label=objective,
                 )
@@ -180,7 +179,7 @@ def leakage_rows(data: Dataset, out: Path) -> Iterator[Row]:
             axes.grid(alpha=0.25)
         figure.axes[0].legend(title="objective", frameon=False)
         figure.axes[0].set_ylabel(f"share of {rows[0].n:,} test images")
-        plots.write(figure, out / "leakage-by-style.png")
+        plotting.write(figure, out / "leakage-by-style.png")
     yield from rows
 
 

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"types"},
-    {"files", "provenance", "runtime"},
-    {"checkpoint", "data", "detectors"},
+    {"files", "provenance", "runtime", "statistics"},
+    {"checkpoint", "data", "detectors", "plotting"},
     {"models"},
     {"training"},
     {"defence"},

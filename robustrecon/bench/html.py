@@ -12,9 +12,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.io import to_html
 
+from ..plotting import COLOURS
 from .cell import attack_title
 from .metrics import roc_of_successes
-from .plots import COLOURS
 from .report import Result, doubted
 from .suite_plots import PLACE, curve, heat_axes, heat_values, places
 from .suite_tables import Table

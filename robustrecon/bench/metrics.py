@@ -11,16 +11,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from ..statistics import Flags, Rate
 from ..types import InputError
 
-Flags: TypeAlias = NDArray[np.bool_]
 Scores: TypeAlias = NDArray[np.float64]
 
 FALSE_POSITIVE_RATES = ("0.01", "0.05", "0.10")
-CONFIDENCE = 0.95
 
 
 def measure(images: Mapping[str, Any], threshold: float) -> dict[str, Any]:
@@ -115,28 +113,6 @@ def roc_of_successes(result: Mapping[str, Any]) -> tuple[Scores, Scores] | None:
     each, images = flags(result), result["images"]
     fell = each.right & each.wrong
     return roc(images["clean_score"], _finite(images["score"])[fell], corners=True) if fell.any() else None
-
-
-class Rate:
-    """A share of images, `value`, and its exact 95 % `interval` (Clopper-Pearson); both None among no images."""
-
-    def __init__(self, flags: Flags, among: Flags | None = None) -> None:
-        flags = flags if among is None else flags[among]
-        self.value: float | None = None
-        self.interval: list[float] | None = None
-        if len(flags):
-            hits = int(flags.sum())
-            self.value = hits / len(flags)
-            self.interval = clopper_pearson(hits, len(flags))
-
-
-def clopper_pearson(hits: int, n: int) -> list[float]:
-    """The exact 95 % interval of a share of n > 0.
-
-    Clopper, Pearson: The use of confidence or fiducial limits illustrated in the case of the binomial, 1934.
-    """
-    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="exact")
-    return [float(interval.low), float(interval.high)]
 
 
 def _auroc(clean: Scores, adversarial: Scores) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..defence import DefendedClassifier
-from ..files import atomic_write
+from ..plotting import COLOURS, LINES, STYLE, write
 from .cell import attack_title, budget
 from .metrics import roc_of_successes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
-LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-HEAT = "cividis"  # Nuñez, Anderton, Renslow 2018: perceived alike with and without colour blindness
 MOST_ACROSS = 4  # panels side by side
-STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 130}
 
 
 def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> Path:
@@ -181,14 +176,3 @@ def _image(axis: Any, image: Tensor) -> None:
     axis.set(xticks=[], yticks=[])
     for side in axis.spines.values():
         side.set_visible(False)
-
-
-def write(figure: Figure, path: Path) -> Path:
-    """Write a figure as what the path ends in, .png or .svg, whole or not at all; the same bytes every time."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    kind = path.suffix.removeprefix(".")
-    figure.savefig(buffer, format=kind, metadata={"png": {"Software": None}, "svg": {"Date": None}}[kind])
-    return atomic_write(path, buffer.getvalue())

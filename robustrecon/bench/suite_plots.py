@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from .. import plotting
 from ..files import slug
 from . import plots, store
 from .cell import Spec, attack_title
@@ -28,7 +29,7 @@ def risk(entries: Sequence[dict[str, Any]], path: Path) -> Path:
     """Robust risk of the worst case against eps, with its interval: a panel a model and norm, a line a detector."""
     panels = places(entries)
     detectors = list(dict.fromkeys(entry["detector"] for entry in entries))
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(plotting.STYLE):
         figure = Figure(figsize=(max(5.0, 4.0 * len(panels)), 3.8), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axis, place in zip(axes, panels, strict=True):
@@ -41,7 +42,7 @@ def risk(entries: Sequence[dict[str, Any]], path: Path) -> Path:
         axes[0].set_ylabel("robust risk, worst case over all attacks")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
-        return plots.write(figure, path)
+        return plotting.write(figure, path)
 
 
 def places(entries: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -60,14 +61,14 @@ def heat(results: Sequence[Result], path: Path) -> Path:
     """Undetected success of one model under one norm: a panel an eps, a row an attack, a column a detector."""
     radii = sorted({result["spec"]["eps"] for result in results})
     attacks, detectors = heat_axes(results)
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(plotting.STYLE):
         names = LETTER * max(map(len, attacks))
         size = (names + 1.2 + (0.5 + 0.8 * len(detectors)) * len(radii), 1.6 + 0.32 * len(attacks))
         figure = Figure(figsize=(max(5.0, size[0]), max(2.8, size[1])), layout="constrained")
         axes = figure.subplots(1, len(radii), squeeze=False, sharey=True)[0]
         for axis, eps in zip(axes, radii, strict=True):
             values, texts = heat_values(results, eps)
-            image = axis.imshow(values, cmap=plots.HEAT, vmin=0, vmax=1, aspect="auto")
+            image = axis.imshow(values, cmap=plotting.HEAT, vmin=0, vmax=1, aspect="auto")
             for (row, column), value in np.ndenumerate(values):
                 colour = "black" if value > 0.5 else "white"
                 if np.isfinite(value):
@@ -78,7 +79,7 @@ def heat(results: Sequence[Result], path: Path) -> Path:
         figure.colorbar(image, ax=list(axes), label="undetected success")
         spec = results[0]["spec"]
         figure.suptitle(f"{spec['data']}, {spec['model']}, {spec['norm']}; † a check fired")
-        return plots.write(figure, path)
+        return plotting.write(figure, path)
 
 
 def heat_axes(results: Sequence[Result]) -> tuple[list[str], list[str]]:
@@ -140,7 +141,7 @@ def _in_turn(groups: list[list[tuple[int, Any]]], most: int) -> list[tuple[int, 
 
 def _line(axis: Any, line: list[dict[str, Any]], detector: str, index: int) -> None:
     eps = [entry["eps"] for entry in line]
-    colour = plots.COLOURS[index % len(plots.COLOURS)]
+    colour = plotting.COLOURS[index % len(plotting.COLOURS)]
     low, high = zip(*(entry["robust_risk_interval"] for entry in line), strict=True)
     axis.plot(
         eps,

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..statistics import Flags, Rate
 from ..types import InputError
 from .cell import attack_title
-from .metrics import Flags, Rate, flags
+from .metrics import flags
 from .store import is_failed, measured
 
 Result = dict[str, Any]

@@ -19,11 +19,11 @@ from scipy.spatial.distance import cdist
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from ..bench import plots
-from ..bench.metrics import clopper_pearson
+from .. import plotting
 from ..data import Dataset, Part
 from ..models import EnergyModel, StyleMemoryNet
 from ..runtime import batched, device_of, evaluating
+from ..statistics import clopper_pearson
 from ..types import InputError
 
 Array: TypeAlias = NDArray[Any]
@@ -262,7 +262,7 @@ def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
     """
     written = []
     for name, plot in {"": figure.plot, **figure.further}.items():
-        with mpl.rc_context({**plots.STYLE, "svg.hashsalt": title}):
+        with mpl.rc_context({**plotting.STYLE, "svg.hashsalt": title}):
             canvas = Figure(figsize=(WIDTH, 5.5), layout="constrained")
             plot(axes := canvas.subplots())
             canvas.suptitle(title)
@@ -270,7 +270,7 @@ def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
             if not axes.axison:
                 _fit(canvas, axes)
             stem = f"{path.name}-{name}" if name else path.name
-            written += [plots.write(canvas, path.with_name(stem + suffix)) for suffix in (".png", ".svg")]
+            written += [plotting.write(canvas, path.with_name(stem + suffix)) for suffix in (".png", ".svg")]
     return written
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bench import plots
+from .. import plotting
 from ..data import Dataset
 from ..models import EnergyModel
 from .base import Array, Drawable, Measure, checked, encode, energies
@@ -54,7 +54,7 @@ class Leakage(Drawable):
     def plot(self, ax: Any) -> None:
         place = np.arange(len(self.names))
         for index, (label, flags) in enumerate({READ: self.probe, EXPLAINED: self.explained}.items()):
-            shares, colour = flags.mean(1), plots.COLOURS[index]
+            shares, colour = flags.mean(1), plotting.COLOURS[index]
             bars = ax.bar(place + 0.4 * index, shares, 0.36, color=colour, label=label, hatch="/" * index)
             ax.bar_label(bars, [f"{share:.1%}" for share in shares], fontsize=7)
         ax.axhline(self.majority, color="0.4", linewidth=0.8, linestyle=":")

@@ -11,7 +11,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import norm, rankdata
 
-from ..bench import plots
+from .. import plotting
 from ..data import Dataset
 from ..detectors import SCORES, wants_redrawn
 from ..models import EnergyModel
@@ -122,7 +122,7 @@ class Misclassified(Drawable):
     def plot_risk_coverage(self, ax: Any) -> None:
         """Share of errors among the accepted images against how many are accepted (Geifman & El-Yaniv 2017)."""
         for index, name in enumerate(self.scores):
-            colour, line = plots.COLOURS[index % len(plots.COLOURS)], plots.LINES[index % len(plots.LINES)]
+            colour, line = plotting.COLOURS[index % len(plotting.COLOURS)], plotting.LINES[index % len(plotting.LINES)]
             ax.plot(*self.risk_coverage(name), color=colour, linestyle=line, label=name)
         ax.set(xlabel="coverage: share of the test images that is accepted", ylabel="share of these that is wrong")
         ax.set(xlim=(0, 1), ylim=(0, None))

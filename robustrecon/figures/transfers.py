@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bench import plots
+from .. import plotting
 from ..data import Dataset
 from ..models import EnergyModel
 from .base import Array, Drawable, Measure, check_count, checked, decode, encode, of_class, short, show
@@ -82,7 +82,7 @@ class StyleTransfer(Drawable):
     def plot_shares(self, ax: Any) -> None:
         """Which class a style comes from against which label it is drawn under: the share that is taken for that."""
         obeyed = self.obeyed
-        picture = ax.imshow(obeyed, cmap=plots.HEAT, vmin=0, vmax=1)
+        picture = ax.imshow(obeyed, cmap=plotting.HEAT, vmin=0, vmax=1)
         ax.set_xticks(self._k, self.names)
         ax.set_yticks(self._k, self.names)
         ax.set(xlabel="drawn under the label", ylabel="style of an image of class")
