@@ -15,7 +15,7 @@ from .base import IterativeAttack
 from .climb import Found, Look, climb
 from .errors import InputError
 from .goals import Goal, Misclassified, Targeted, Undetected, judged
-from .threat import threat
+from .threat import threat_model
 
 SLACK = 0.02  # how far beyond its goal a hinge pulls, in units of the clean images' margins
 LEAST = 1e-12  # a scale below this is taken for none
@@ -107,7 +107,7 @@ class DetectorAware(IterativeAttack):
         outside = range(min(STAGES, self.steps // 2) if widest > 1 else 0)
         inwards = len(outside) and self.steps // 2 // len(outside)  # steps a stage
         for stage in outside:
-            ball = threat(self.norm, self.eps * widest ** (1 - stage / len(outside)))
+            ball = threat_model(self.norm, self.eps * widest ** (1 - stage / len(outside)))
             point = climb(look, x, ball.project(point, x), ball, inwards, name=self.name).x
         return climb(
             look,

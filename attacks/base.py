@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .errors import InputError
 from .finite import refuse
 from .goals import Goal, Misclassified, Undetected, require_gradient
-from .threat import NORMS, Threat, threat
+from .images import check_images
+from .runtime import frozen_eval, seeded
+from .threat import NORMS, Threat, threat_model
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Attack(ABC):
                 f"norm: got {self.norm!r}, must be {' or '.join(self.norms)} for {type(self).__name__}; "
                 "another engine may have it"
             )
-        threat(self.norm, self.eps)
+        threat_model(self.norm, self.eps)
         self.restarts = at_least(1, self.restarts, "restarts")
         self.batch_size = at_least(1, self.batch_size, "batch_size")
         self.seed = at_least(0, self.seed, "seed")
@@ -88,7 +87,7 @@ class Attack(ABC):
     @property
     def threat(self) -> Threat:
         """The ball of radius `eps`."""
-        return threat(self.norm, self.eps)
+        return threat_model(self.norm, self.eps)
 
     @abstractmethod
     def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
@@ -128,7 +127,7 @@ class Attack(ABC):
             raise InputError(f"goal: got {goal}, must be {known} for {type(self).__name__}")
         victim = model if isinstance(model, nn.Module) else _Callable(model)
         batches = []
-        with still(victim), _seeded(self.seed):
+        with frozen_eval(victim), seeded(self.seed):
             with torch.no_grad():
                 n_classes = victim(x[:1]).shape[1]
             if y.min() < 0 or y.max() >= n_classes:
@@ -211,48 +210,11 @@ def at_least(bound: int, value: int, argument: str) -> int:
 
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise InputError(f"x: got {kind}, must be a float tensor of images in [0, 1]")
-    if x.ndim != 4 or not x.numel():
-        raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, C, H, W) with at least one image")
-    if not (torch.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
-        raise InputError(f"x: values span [{float(x.min()):.4g}, {float(x.max()):.4g}], must be in [0, 1]")
-    if not isinstance(y, Tensor) or y.is_floating_point() or y.shape != x.shape[:1]:
+    images = check_images(x).detach()
+    if not isinstance(y, Tensor) or y.is_floating_point() or y.shape != images.shape[:1]:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise InputError(f"y: got {shape}, must be {len(x)} whole-number labels, one an image")
-    return x.detach().float(), y.detach().long().to(x.device)
-
-
-@contextlib.contextmanager
-def still(victim: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradient for weights inside; every flag as it was afterwards."""
-    training = [(part, part.training) for part in victim.modules()]
-    learning = [(weight, weight.requires_grad) for weight in victim.parameters()]
-    victim.eval()
-    for weight, _ in learning:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for part, flag in training:
-            part.training = flag
-        for weight, flag in learning:
-            weight.requires_grad_(flag)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - libraries draw from it
-    with torch.random.fork_rng():
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
+        raise InputError(f"y: got {shape}, must be {len(images)} whole-number labels, one an image")
+    return images, y.detach().long().to(images.device)
 
 
 class _Callable(nn.Module):

@@ -29,17 +29,17 @@ class Entry:
 
 def _three_engines(own: str, torchattacks: str, art: str) -> dict[str, str]:
     return {
-        "torchattacks": f"attacks.adapters.torchattacks:{torchattacks}",
-        "art": f"attacks.adapters.art:{art}",
-        "own": f"attacks.pgd:{own}",
+        "torchattacks": f"{__package__}.adapters.torchattacks:{torchattacks}",
+        "art": f"{__package__}.adapters.art:{art}",
+        "own": f"{__package__}.pgd:{own}",
     }
 
 
 def _with_rejecting(description: str, citation: str, engine: str, place: str) -> list[Entry]:
     """The attack on the plain logits, and the one on the decision with rejection."""
     return [
-        Entry(description, citation, {engine: f"attacks.adapters.{place}"}),
-        Entry(f"knows the detector: {description}", citation, {engine: f"attacks.adapters.{place}Rejecting"}),
+        Entry(description, citation, {engine: f"{__package__}.adapters.{place}"}),
+        Entry(f"knows the detector: {description}", citation, {engine: f"{__package__}.adapters.{place}Rejecting"}),
     ]
 
 
@@ -96,55 +96,55 @@ CATALOGUE: dict[str, Entry] = {
         "as selective, each step without its component along the other gradient",
         "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "
         "Projected Gradient Descent. ICLR 2022",
-        {"own": "attacks.selective:OrthogonalPGD"},
+        {"own": f"{__package__}.selective:OrthogonalPGD"},
     ),
     "reconstructive": Entry(
         "knows the detector: loss and score in one sum with a searched weight, or in alternating steps",
         "Qin, Frosst, Sabour, Raffel, Cottrell, Hinton: Detecting and Diagnosing Adversarial Images with "
         "Class-Conditional Capsule Reconstructions. ICLR 2020",
-        {"own": "attacks.reconstructive:Reconstructive"},
+        {"own": f"{__package__}.reconstructive:Reconstructive"},
     ),
     "matching": Entry(
         "knows the detector: logits, style and drawing towards those of a clean image of another class",
         "Tramèr, Carlini, Brendel, Madry: On Adaptive Attacks to Adversarial Example Defenses. NeurIPS 2020",
-        {"own": "attacks.matching:Matching"},
+        {"own": f"{__package__}.matching:Matching"},
     ),
     "multi-target": Entry(
         "knows the detector: lead among the logits and be accepted, for every wrong label in turn",
         "Tramèr, Carlini, Brendel, Madry: On Adaptive Attacks to Adversarial Example Defenses. NeurIPS 2020; step "
         "sizes of Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse "
         "parameter-free attacks. ICML 2020",
-        {"own": "attacks.multi_target:MultiTarget"},
+        {"own": f"{__package__}.multi_target:MultiTarget"},
     ),
     "hybrid": Entry(
         "knows the detector: as multi-target, then a random search with squares from where it ended",
         "Suya, Chi, Evans, Tian: Hybrid Batch Attacks: Finding Black-box Adversarial Examples with Limited Queries. "
         "USENIX Security 2020; squares of Andriushchenko, Croce, Flammarion, Hein: Square Attack: a query-efficient "
         "black-box adversarial attack via random search. ECCV 2020",
-        {"own": "attacks.hybrid:Hybrid"},
+        {"own": f"{__package__}.hybrid:Hybrid"},
     ),
     "worst-case": Entry(
         "knows the detector: the whole list of attacks, the cheap ones first, on the images that still stand",
         "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks. ICML 2020",
-        {"own": "attacks.worst_case:WorstCase"},
+        {"own": f"{__package__}.worst_case:WorstCase"},
     ),
     "selective": Entry(
         "knows the detector: up the loss until misread, then down the detector's score",
         "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "
         "Projected Gradient Descent. ICLR 2022",
-        {"own": "attacks.selective:SelectivePGD"},
+        {"own": f"{__package__}.selective:SelectivePGD"},
     ),
     "eot": Entry(
         "pgd on the mean over several passes, for models that draw random numbers",
         "Athalye, Engstrom, Ilyas, Kwok: Synthesizing Robust Adversarial Examples. ICML 2018; Athalye, Carlini, "
         "Wagner: Obfuscated Gradients Give a False Sense of Security. ICML 2018",
-        {"own": "attacks.eot:EOT"},
+        {"own": f"{__package__}.eot:EOT"},
     ),
     "bpda": Entry(
         "pgd with the identity as the backward pass of parts that have no useful gradient",
         "Athalye, Carlini, Wagner: Obfuscated Gradients Give a False Sense of Security. ICML 2018",
-        {"own": "attacks.bpda:BPDA"},
+        {"own": f"{__package__}.bpda:BPDA"},
     ),
     **{name: plain for name, (plain, _) in _BOTH.items()},
     **{f"{name}-rejecting": knowing for name, (_, knowing) in _BOTH.items()},

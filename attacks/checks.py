@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .base import Attack, Outcome, still
+from .base import Attack, Outcome
 from .errors import NonFiniteLoss
 from .goals import Goal, Misclassified, ScoredVictim, Undetected, scored
 from .probes import MORE_STEPS, QUERIES, go_on, gradient, search, whole_space
+from .runtime import frozen_eval, seeded
 from .threat import Threat
 
 LOOKED_AT = 256  # images that the checks look at
@@ -79,8 +80,7 @@ def check(
     some = slice(LOOKED_AT)
     x, y = x[some], y[some]
     part = Outcome(outcome.x[some], outcome.label[some], outcome.success[some], outcome.distance[some])
-    with still(model), torch.random.fork_rng():
-        torch.manual_seed(0)
+    with frozen_eval(model), seeded(0):
         signs = list(_signs(model, x, y, part, goal))
         if attack is not None and attack.threat.eps > 0:
             signs += _probed(model, x, y, part, goal, attack)

@@ -1,4 +1,4 @@
-"""The error for an argument that the caller can mend."""
+"""Errors that a caller can mend, and the nearest known name to a misspelt one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 class InputError(ValueError):
-    """The message names the argument, what it was and what it must be."""
+    """An argument that the caller can mend: the message names it, what it was and what it must be."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -16,8 +16,12 @@ class NonFiniteLoss(RuntimeError):
 
 
 def unknown_name(argument: str, name: str, known: Iterable[str]) -> NoReturn:
-    """Raise the error for a name that is in no catalogue, with the closest one that is."""
+    """Raise InputError for a name that is in no catalogue, with the closest one that is."""
     names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise InputError(f"{argument}: unknown name {name!r}{hint} (known: {', '.join(names)})")
+    raise InputError(f"{argument}: unknown name {name!r}{nearest(name, names)} (known: {', '.join(names)})")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """For an error's message: a question after the closest known name, or nothing where none is close."""
+    close = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -103,7 +103,7 @@ def _per_image(values: Tensor) -> Tensor:
 NORMS: dict[str, type[Threat]] = {threat.norm: threat for threat in (Linf, L2)}
 
 
-def threat(norm: str, eps: float) -> Threat:
+def threat_model(norm: str, eps: float) -> Threat:
     """The threat model called `norm` ("linf" or "l2") of radius `eps`.
 
     Raises:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_MODULES = ("attacks", "figures")
 _HOME = {
     "DefendedClassifier": "defence",
     "EnergyModel": "models",
-    "InputError": "types",
+    "InputError": "attacks",
     "StyleMemoryNet": "models",
     "Verdict": "types",
     "load": "models",
@@ -40,12 +41,12 @@ __all__ = [  # noqa: RUF022 - in the order of use
 
 
 def __getattr__(name: str) -> Any:
-    if name == "figures":
-        return import_module(".figures", __name__)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOME]
+    return [*globals(), *_MODULES, *_HOME]

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .attacks import evaluating, frozen, seed_everything, seeded
 from .types import InputError
 
+__all__ = [
+    "Progress",
+    "batched",
+    "device_of",
+    "evaluating",
+    "frozen",
+    "resolve_device",
+    "seed_everything",
+    "seeded",
+]
+
 SCORING_BATCH = 512
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from `seed` inside, and leave the random state of the caller as it was (Python, numpy, torch)."""
-    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - libraries draw from it
-    with torch.random.fork_rng():
-        seed_everything(seed)
-        try:
-            yield
-        finally:
-            random.setstate(state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and torch's global generators, on every device."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    torch.manual_seed(seed)
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -62,18 +51,6 @@ def device_of(module: nn.Module) -> torch.device:
     for tensor in [*module.parameters(), *module.buffers()]:
         return tensor.device
     return torch.device("cpu")
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every sub-module's training flag is what it was."""
-    flags = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in flags:
-            part.training = training
 
 
 def batched(

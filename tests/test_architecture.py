@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
+    {"attacks"},
     {"types"},
     {"files", "provenance", "runtime", "statistics"},
     {"checkpoint", "data", "detectors", "plotting"},
@@ -63,9 +64,31 @@ def test_attacks_never_import_the_defence(path: Path) -> None:
     assert not [name for name in imported(path) if name.split(".")[0] == "robustrecon"]
 
 
-def test_only_bench_and_cli_import_attacks() -> None:
-    users = {part_of(path) for path in MODULES for name in imported(path) if name.split(".")[0] == "attacks"}
+SHARED = {
+    f"robustrecon.attacks.{name}"
+    for name in (
+        "InputError",
+        "check_images",
+        "evaluating",
+        "frozen",
+        "nearest",
+        "seed_everything",
+        "seeded",
+        "unknown_name",
+    )
+}
+
+
+def test_only_bench_and_cli_run_attacks() -> None:
+    """The others take from `attacks` what is no attack: errors, checks of arguments, modes and seeds."""
+    taken = {(part_of(path), name) for path in MODULES for name in imported(path)}
+    users = {part for part, name in taken if name.startswith("robustrecon.attacks") and name not in SHARED}
     assert users <= {"bench", "cli"}
+
+
+def test_attacks_are_imported_under_the_name_that_nothing_else_has() -> None:
+    users = {path.name for path in MODULES for name in imported(path) if name.split(".")[0] == "attacks"}
+    assert users == {"attacks.py"}
 
 
 def test_torchvision_has_one_door() -> None:

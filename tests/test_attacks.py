@@ -242,7 +242,7 @@ def test_threats(norm: str, eps: float, seed: int, spread: float) -> None:
     """Projection lands in ball and box, leaves what is inside alone, and is idempotent; starts lie in the ball."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(6, 2, 3, 3, generator=generator)
-    threat = attacks.threat(norm, eps)
+    threat = attacks.threat_model(norm, eps)
     moved = threat.project(x + spread * torch.randn(x.shape, generator=generator), x)
     assert (threat.distance(moved - x) <= eps + 1e-5).all()
     assert moved.min() >= 0
@@ -313,16 +313,16 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
     ("x", "y", "message"),
     [
         (torch.rand(2, *IMAGE) * 255, torch.zeros(2).long(), r"x: values span .* must be in \[0, 1\]"),
-        (torch.full((2, *IMAGE), torch.nan), torch.zeros(2).long(), "x: values span"),
-        (torch.zeros(2, *IMAGE, dtype=torch.uint8), torch.zeros(2).long(), r"x: got torch\.uint8"),
+        (torch.full((2, *IMAGE), torch.nan), torch.zeros(2).long(), "x: has values that are not finite"),
+        (torch.zeros(2, *IMAGE, dtype=torch.uint8), torch.zeros(2).long(), r"x: dtype is torch\.uint8"),
         (torch.rand(2, 4, 4), torch.zeros(2).long(), r"x: shape is \(2, 4, 4\)"),
-        (torch.rand(0, *IMAGE), torch.zeros(0).long(), "with at least one image"),
+        (torch.rand(0, *IMAGE), torch.zeros(0).long(), "must hold at least one image"),
         (torch.rand(2, *IMAGE), torch.zeros(3).long(), r"y: got \(3,\), must be 2 whole-number labels"),
         (torch.rand(2, *IMAGE), torch.zeros(2), "must be 2 whole-number labels"),
         (torch.rand(2, *IMAGE), [0, 1], "y: got list"),
         (torch.rand(2, *IMAGE), torch.tensor([0, 2]), r"y: labels span \[0, 2\], must be in \[0, 1\]"),
         (torch.rand(2, *IMAGE), torch.tensor([-1, 1]), r"y: labels span \[-1, 1\]"),
-        ([1], torch.zeros(2).long(), "x: got list"),
+        ([object], torch.zeros(2).long(), "x: got list"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

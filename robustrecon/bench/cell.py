@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import attacks
-
+from .. import attacks
 from ..files import slug
 
 STEPS = 40  # of attacks that take steps; file names say another number

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import attacks
-
+from .. import attacks
 from ..detectors import load_score
 from ..types import InputError, check_fraction
 from .cell import STEPS, Spec
@@ -51,8 +50,6 @@ class Planned:
         """
         try:
             return attacks.load(self.name, self.engine, eps=self.eps, norm=self.norm, seed=self.seed, **self.parameters)
-        except attacks.InputError as error:
-            raise InputError(str(error)) from error
         except TypeError as error:
             given = dict(self.parameters)
             raise InputError(f"parameters: got {given}, {self.name} cannot be made with them ({error})") from error
@@ -130,10 +127,7 @@ class Plan:
         self.alpha, self.detectors = check_fraction(alpha, "alpha"), list(dict.fromkeys(detectors))
         for detector in self.detectors:
             load_score(detector)
-        try:
-            counted = {name: {"steps": steps} if attacks.takes(name, "steps", engine) else {} for name in names}
-        except attacks.InputError as error:
-            raise InputError(str(error)) from error
+        counted = {name: {"steps": steps} if attacks.takes(name, "steps", engine) else {} for name in names}
         self.attacks = [
             Planned(name, radius, norm, engine, seed, n, counted[name])
             for name in dict.fromkeys(names)

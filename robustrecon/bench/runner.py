@@ -13,9 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import attacks
-
-from .. import provenance
+from .. import attacks, provenance
 from ..defence import DefendedClassifier
 from ..detectors import images_needed, load_score, parts
 from ..files import check_writable, clear_partial

@@ -44,7 +44,7 @@ def _root(
 
 def main() -> None:
     """Run the command line: bad input is one line on stderr and exit code 2, a stopped run is exit code 130."""
-    sys.path.insert(0, "")  # --attack module:factory finds a module in the current folder
+    sys.path.append("")  # --attack module:factory finds a module in the current folder, after this library's own
     try:
         code = app(standalone_mode=False) or 0
     except typer.TyperException as error:

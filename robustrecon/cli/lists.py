@@ -17,7 +17,7 @@ def list_models(as_json: Json = False) -> None:
 
 def list_attacks() -> None:
     """List the attacks with their engines and where they were published, and the checks that every one undergoes."""
-    from attacks import CATALOGUE, CHECKS
+    from ..attacks import CATALOGUE, CHECKS
 
     for name, entry in CATALOGUE.items():
         print(f"{name}: {entry.description}")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
 from ..models import StyleMemoryNet
+from ..runtime import frozen
 
 STEP_OF_BUDGET = 2.5
 
@@ -24,7 +22,7 @@ def ascend(model: StyleMemoryNet, x: Tensor, y: Tensor, eps: float, steps: int) 
     step = min(eps, STEP_OF_BUDGET * eps / steps)
     moved = (x + torch.empty_like(x).uniform_(-eps, eps)).clamp(0, 1)
     low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
-    with _frozen(model):
+    with frozen(model):
         for _ in range(steps):
             moved.requires_grad_()
             logits, style = model.encode(moved)
@@ -35,16 +33,3 @@ def ascend(model: StyleMemoryNet, x: Tensor, y: Tensor, eps: float, steps: int) 
             (gradient,) = torch.autograd.grad(loss.sum(), moved)
             moved = torch.clamp(moved.detach() + step * gradient.sign(), low, high)
     return moved
-
-
-@contextlib.contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients for the weights inside, which saves their computation; afterwards every flag is what it was."""
-    learning = [weight for weight in model.parameters() if weight.requires_grad]
-    for weight in learning:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in learning:
-            weight.requires_grad_()
