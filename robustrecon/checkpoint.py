@@ -8,8 +8,9 @@ The layout is that of the safetensors format: an 8-byte header length, a JSON he
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from .files import atomic_write
 from .types import InputError
@@ -103,7 +104,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     found = hashlib.sha256()
     for name in sorted(tensors):
         found.update(name.encode())
-        found.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+        found.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 
@@ -137,3 +138,41 @@ def _check_card_beside(path: Path, card: dict[str, Any]) -> None:
     if readable != card:
         keys = sorted(key for key in {*card, *readable} if readable.get(key) != card.get(key))
         raise InputError(f"{beside}: does not match {path.name}; they differ in {', '.join(keys)}")
+
+
+class WeightsWatch:
+    """Tells whether the weights of a module are still those that it was made with.
+
+    Looks at version counters and at the total norm first, which is cheap, and at the hash where these differ: moving a
+    module to another device changes the former but not the latter.
+    """
+
+    def __init__(self, module: nn.Module, fingerprint: str | None = None) -> None:
+        self.fingerprint = _fingerprint(module) if fingerprint is None else fingerprint
+        self._seen = _signature(module) if fingerprint is None else None
+
+    def unchanged(self, module: nn.Module) -> bool:
+        """Whether the module has the weights and buffers of then."""
+        signature = _signature(module)
+        if signature != self._seen:
+            if _fingerprint(module) != self.fingerprint:
+                return False
+            self._seen = signature
+        return True
+
+
+def _fingerprint(module: nn.Module) -> str:
+    return digest({name: tensor for name, tensor in _named_tensors(module)})
+
+
+def _signature(module: nn.Module) -> tuple[tuple[int, ...], float]:
+    tensors = [tensor.detach() for _, tensor in _named_tensors(module)]
+    versions = tuple(0 if tensor.is_inference() else tensor._version for tensor in tensors)
+    return versions, float(nn.utils.get_total_norm(tensors)) if tensors else 0.0
+
+
+def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Floating-point weights and buffers; what counts batches is of no consequence in evaluation mode."""
+    for name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
+        if tensor.is_floating_point():
+            yield name, tensor

@@ -10,17 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint, models, provenance
+from .checkpoint import WeightsWatch
 from .detectors import (
     AnyOf,
     Calibration,
-    JointCalibration,
+    Detector,
+    Evidence,
+    FittedDetector,
+    FunctionDetector,
     Score,
+    as_detector,
     calibrate,
-    calibrate_jointly,
+    check_methods,
     images_needed,
-    load_score,
     parts,
-    wants_redrawn,
+    saved_detector,
 )
 from .runtime import batched, device_of, evaluating
 from .types import ImageShape, InputError, Verdict, check_fraction, check_images
@@ -30,77 +34,75 @@ if TYPE_CHECKING:
 
 SAVED_KIND = "defended classifier"
 _CALIBRATION = "calibration.scores"
+_STATISTICS = "detector."
 
 
 class DefendedClassifier(nn.Module):
-    """A model with a detector over it: calibrated once on clean images, it rejects suspicious inputs.
+    """A classifier with a detector over it: calibrated once on clean images, it rejects suspicious inputs.
 
     As an `nn.Module` it is the classifier itself: calling it gives logits (B, K), so every attack library accepts
     it, and `score` is differentiable, so that an attack can know the detector.
 
     Args:
-        model: any `nn.Module` with `forward(x) -> logits (B, K)` and `class_energies(x) -> (B, K)`, both of
-            images (B, C, H, W) in [0, 1].
-        detector: the name of a score of `SCORES`, "any_of(NAME,NAME)" or what `any_of` makes of several, or a function
-            of (energies, logits), both (B, K), that gives (B,) scores, higher meaning more suspicious. A function
-            whose third parameter is `redrawn` is given the logits of `model.reconstruct(x, predicted)` too.
+        model: any `nn.Module` that gives logits (B, K) of images (B, C, H, W) in [0, 1], in any floating-point type.
+            A detector may ask for more: `class_energies(x) -> (B, K)`, or `reconstruct(x, labels) -> (B, C, H, W)`.
+        detector: a detector, the name of one of `DETECTORS`, "any_of(NAME,NAME)", or a function of an `Evidence` that
+            gives (B,) scores, higher meaning more suspicious.
 
     Attributes:
+        detector: the detector.
         calibration: None before `calibrate`.
         classes: class names in label order, where they are known; `save` keeps them.
 
     Raises:
-        InputError: unknown detector, or a model without the two methods, or without the third that a score asks for.
+        InputError: unknown detector, or a model without a method that the detector needs.
     """
 
-    def __init__(self, model: nn.Module, detector: str | Score | AnyOf = "label_margin") -> None:
+    def __init__(self, model: nn.Module, detector: str | Detector | AnyOf | Score = "label_margin") -> None:
         super().__init__()
-        if not isinstance(model, nn.Module) or not callable(getattr(model, "class_energies", None)):
-            raise InputError(
-                f"model: got {type(model).__name__}, must be a torch.nn.Module with forward(x) and class_energies(x)"
-            )
-        if not isinstance(detector, (str, AnyOf)) and not callable(detector):
-            raise InputError(f"detector: got {detector!r}, must be a score's name or a function of (energies, logits)")
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model: got {type(model).__name__}, must be a torch.nn.Module that gives logits (B, K)")
         self.model = model
-        self._detector = load_score(detector) if isinstance(detector, str) else detector
-        self.detector: str = getattr(self._detector, "__name__", repr(detector))
-        self._scores = [(score, wants_redrawn(score)) for score in parts(self._detector)]
-        self._redraws = any(wanted for _, wanted in self._scores)
-        if self._redraws and not callable(getattr(model, "reconstruct", None)):
-            raise InputError(
-                f"detector: got {self.detector}, which draws x again, must be another for {type(model).__name__}: "
-                "it has no reconstruct(x, labels)"
-            )
-        self.calibration: Calibration | JointCalibration | None = None
+        self.detector = as_detector(detector)
+        self._parts = parts(self.detector)
+        for part in self._parts:
+            check_methods(part, model)
+        self.calibration: Calibration | None = None
         self.classes: Sequence[str] | None = None
+        self._weights: WeightsWatch | None = None
+        self._calibrated_shape: ImageShape | None = None
 
     def extra_repr(self) -> str:
         if self.calibration is None:
-            return f"detector={self.detector!r}, not calibrated"
-        n = len(self.calibration.scores)
-        return f"detector={self.detector!r}, alpha={self.calibration.alpha}, n={n}, threshold={self.threshold:.6g}"
+            return "not calibrated"
+        n, _ = self.calibration.scores.shape
+        return f"alpha={self.calibration.alpha}, n={n}, threshold={self.calibration.threshold:.6g}"
 
     @property
     def image_shape(self) -> ImageShape | None:
-        """(C, H, W) of the model's images, where the model says so."""
-        return getattr(self.model, "image_shape", None)
+        """(C, H, W) of the model's images, where the model says so, or that of the images it was calibrated on."""
+        return getattr(self.model, "image_shape", self._calibrated_shape)
 
     @property
     def threshold(self) -> float:
         """The score above which an input is rejected.
 
         Raises:
-            InputError: not calibrated.
+            InputError: not calibrated, or calibrated with other weights than the model has now.
         """
-        return self._calibrated().threshold
+        return self._checked_calibration().threshold
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in [0, 1]: the classifier without its detector."""
-        return self.model(x)
+        return Evidence(self.model, x).logits
 
-    def class_energies(self, x: Tensor) -> Tensor:
-        """(B, K): how badly each label explains x; lower is better. Differentiable in x."""
-        return cast("Callable[[Tensor], Tensor]", self.model.class_energies)(x)
+    @property
+    def class_energies(self) -> Callable[[Tensor], Tensor]:
+        """The model's, (B, K) of images (B, C, H, W); absent where the model has none or the detector does not look."""
+        uses = any("class_energies" in part.requires or isinstance(part, FunctionDetector) for part in self._parts)
+        if not (uses and callable(getattr(self.model, "class_energies", None))):
+            raise AttributeError("class_energies")
+        return lambda x: Evidence(self.model, x).energies
 
     def score(self, x: Tensor) -> Tensor:
         """(B,) scores of images (B, C, H, W), differentiable in x; higher is more suspicious.
@@ -118,30 +120,57 @@ class DefendedClassifier(nn.Module):
         Args:
             x: (B, C, H, W) images in [0, 1].
             predicted: (B,) labels to judge x under; by default those that the model predicts.
-            labels: (B, J) the labels that are compared, the predicted one among them; the others are taken to
-                explain nothing, which is not computed and can only lower the score of a margin. All by default.
+            labels: (B, J) the labels whose energies are compared, the predicted one among them; the energies of the
+                others count as infinite and are not computed, which can only lower the score of a margin. All by
+                default.
         """
-        logits, energies = self._logits_and_energies(x, labels)
-        return logits, self._joined(self._each(x, logits, energies, predicted))
+        evidence = self._evidence(x, predicted, labels)
+        score = self._combined_score(self._detector_scores(evidence))
+        return evidence.logits, score
 
     def logits_and_label_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and the scores that each label would get if it were predicted, (B, K) both, from one pass.
+        """Logits and the scores that each label would get if it were predicted, (B, K) both; differentiable in x.
 
-        Under the label that is predicted it is the score itself. Differentiable in x.
+        Under the label that is predicted it is the score itself.
         """
-        logits, energies = self._logits_and_energies(x)
-        n_classes = logits.shape[1]
-        rows = [given.repeat_interleave(n_classes, 0) for given in (x, logits, energies)]
-        each = self._each(rows[0], rows[1], rows[2], torch.arange(n_classes, device=x.device).repeat(len(x)))
-        own = self._joined(self._each(x, logits, energies))
-        # A score of one's own may ask more of the logits than which of them leads.
-        return logits, self._joined(each).view_as(logits).scatter(1, logits.argmax(1, keepdim=True), own[:, None])
+        evidence = self._evidence(x)
+        own = self._combined_score(self._detector_scores(evidence))
+        logits = evidence.logits
+        scores = [
+            self._combined_score(self._detector_scores(evidence.under(torch.full_like(logits[:, 0], k).long())))
+            for k in range(logits.shape[1])
+        ]
+        return logits, torch.stack(scores, 1).scatter(1, logits.argmax(1, keepdim=True), own[:, None])
 
     def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """What the model makes of images x (B, C, H, W) taken for `labels` (B,): (B, ...) each, differentiable."""
-        if isinstance(self.model, models.EnergyModel):
-            return self.model.representations(x, labels)
-        return self.model(x), self.class_energies(x)
+        """What the model makes of images x (B, C, H, W) under `labels` (B,): (B, ...) each, differentiable in x."""
+        own = getattr(self.model, "representations", None)
+        if own is not None:
+            return cast("tuple[Tensor, ...]", own(x, labels))
+        evidence = Evidence(self.model, x)
+        if callable(getattr(self.model, "class_energies", None)):
+            return evidence.logits, evidence.energies
+        return (evidence.logits,)
+
+    def fit(self, x: Images, y: Tensor) -> DefendedClassifier:
+        """Let detectors that need training images learn from them; returns self. Others need no fit.
+
+        Args:
+            x: (N, C, H, W) images in [0, 1], tensor or array, such as the model was trained on.
+            y: (N,) int64 labels.
+
+        Raises:
+            InputError: bad images or labels.
+        """
+        images, truth = check_images(x, self.image_shape), torch.as_tensor(y)
+        if truth.shape != images.shape[:1] or truth.is_floating_point():
+            raise InputError(f"y: got {truth.dtype} of shape {tuple(truth.shape)}, must be {len(images)} labels")
+        with evaluating(self):
+            for part in self._parts:
+                if isinstance(part, FittedDetector):
+                    part.fit(self.model, images, truth)
+        self.calibration = None
+        return self
 
     def calibrate(self, x: Images, alpha: float = 0.05) -> DefendedClassifier:
         """Set the threshold so that, on average, at most a share `alpha` of clean inputs is rejected; returns self.
@@ -151,55 +180,99 @@ class DefendedClassifier(nn.Module):
             alpha: bound on the false-alarm rate, in (0, 1).
 
         Raises:
-            InputError: bad images or alpha, or fewer images than alpha needs.
+            InputError: bad images or alpha, fewer images than alpha needs, images that the model does not take or was
+                trained on, a detector that is not fitted, or one that gives all images the same score.
         """
-        images = check_images(x, self.image_shape)
+        images = check_images(x, getattr(self.model, "image_shape", None))
         alpha = check_fraction(alpha, "alpha")
-        needed = images_needed(alpha, len(self._scores))
+        needed = images_needed(alpha, len(self._parts))
         if len(images) < needed:
             raise InputError(
                 f"x: {len(images)} images, must be at least {needed} to bound the false-alarm rate by alpha={alpha}"
             )
-        self.calibration = _calibration_of(self._judge(images)[1], alpha)
+        try:
+            _, scores, finite = self._labels_and_scores(images)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            shape = tuple(images.shape[1:])
+            raise InputError(
+                f"x: {type(self.model).__name__} does not take images of shape {shape} ({reason})"
+            ) from error
+        if count := int((~finite).sum()):
+            raise InputError(f"model: gave logits that are not finite on {count} of {len(images)} images")
+        for part, column in zip(self._parts, scores.unbind(1), strict=True):
+            if len(column) > 1 and (column == column[0]).all():
+                raise InputError(
+                    f"detector: {part.name} gave all {len(images)} images the score {column[0]:g}, must tell images "
+                    "apart: with one score for all, nothing would ever be rejected"
+                )
+        self._set_calibration(calibrate(scores, alpha), images)
         return self
 
     def inspect(self, x: Images) -> Verdict:
         """Label, score, p-value and rejection of images (B, C, H, W) in [0, 1], tensor or array, on its device.
 
+        An input whose logits or score are not numbers is rejected.
+
         Raises:
-            InputError: not calibrated, or bad images.
+            InputError: not calibrated, calibrated with other weights, or bad images.
         """
-        calibration = self._calibrated()
-        label, each = self._judge(check_images(x, self.image_shape))
-        score = self._joined(each)
+        calibration = self._checked_calibration()
+        label, scores, _ = self._labels_and_scores(check_images(x, self.image_shape))
+        score = calibration.combined(scores)
         # Not `score > threshold`: a score that is not a number must not pass.
-        return Verdict(label, score, calibration.p_value(each), ~(score <= calibration.threshold))
+        return Verdict(label, score, calibration.p_value(scores), ~(score <= calibration.threshold))
 
     def predict(self, x: Images) -> Tensor:
         """(B,) int64 labels of images (B, C, H, W) in [0, 1]; -1 where the input is rejected.
 
         Raises:
-            InputError: not calibrated, or bad images.
+            InputError: not calibrated, calibrated with other weights, or bad images.
         """
         verdict = self.inspect(x)
         return verdict.label.masked_fill(verdict.rejected, -1)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The calibration, for `state_dict`."""
+        if self.calibration is None or self._weights is None:
+            return {}
+        return {
+            "scores": self.calibration.scores,
+            "alpha": self.calibration.alpha,
+            "image_shape": self._calibrated_shape,
+            "weights": self._weights.fingerprint,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take on the calibration of a `state_dict`; it holds for the weights that it was made with."""
+        self.calibration = None
+        if state:
+            self.calibration = Calibration(state["scores"], state["alpha"])
+            self._weights = WeightsWatch(self, state["weights"])
+            self._calibrated_shape = state["image_shape"]
 
     def save(self, path: str | Path) -> Path:
         """Write model, detector and calibration to one .safetensors file, with a readable card beside it.
 
         Raises:
-            InputError: not calibrated, a detector that is not in the catalogue, or an unwritable path.
+            InputError: not calibrated, calibrated with other weights, a detector that is a function, or an unwritable
+                path.
         """
-        calibration = self._calibrated()
-        if load_score(self.detector) != self._detector:
-            raise InputError(f"detector: {self.detector!r} is a function of your own, which cannot be written down")
+        calibration = self._checked_calibration()
         tensors = {models.WEIGHTS + key: value for key, value in self.model.state_dict().items()}
+        for index, part in enumerate(self._parts):
+            if isinstance(part, FunctionDetector):
+                raise InputError(f"detector: {part.name!r} is a function, which cannot be written down")
+            tensors |= {f"{_STATISTICS}{index}.{key}": value for key, value in part.state_dict().items()}
         card: dict[str, Any] = {
             "kind": SAVED_KIND,
-            "detector": self.detector,
+            "detector": self.detector.name,
             "alpha": calibration.alpha,
             "threshold": calibration.threshold,
             "n_calibration": len(calibration.scores),
+            "image_shape": self.image_shape,
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
@@ -210,15 +283,19 @@ class DefendedClassifier(nn.Module):
         return checkpoint.save(path, {**tensors, _CALIBRATION: calibration.scores}, card)
 
     @classmethod
-    def load(cls, path: str | Path, model: nn.Module | None = None) -> DefendedClassifier:
+    def load(
+        cls, path: str | Path, model: nn.Module | None = None, detector: Detector | AnyOf | None = None
+    ) -> DefendedClassifier:
         """Load what `save` wrote.
 
         Args:
             path: the .safetensors file.
             model: an instance to load the weights into; needed only for a model class that is not in the catalogue.
+            detector: an instance; needed only for a detector that is not in the catalogue.
 
         Raises:
-            InputError: no such file, or one that is damaged, foreign, a pickle, or not a defended classifier.
+            InputError: no such file, or one that is damaged, foreign, a pickle, not a defended classifier, or of a
+                model or detector that is not known here.
         """
         saved = models.read(path)
         if _CALIBRATION not in saved.tensors or "detector" not in saved.card:
@@ -233,72 +310,77 @@ class DefendedClassifier(nn.Module):
             model = models.build(saved.card["architecture"], weights)
         else:
             raise InputError(f"model: {path} holds a model of your own class; pass an instance of it")
-        defended = cls(model, saved.card["detector"])
-        defended.calibration = _calibration_of(saved.tensors[_CALIBRATION], saved.card["alpha"])
+        defended = cls(model, saved_detector(saved.card["detector"], detector, str(path)))
+        for index, part in enumerate(defended._parts):
+            if isinstance(part, FittedDetector):
+                part.set_statistics(models.model_weights(saved.tensors, f"{_STATISTICS}{index}."))
+        scores, alpha, m = saved.tensors[_CALIBRATION], saved.card["alpha"], len(defended._parts)
+        scores = scores.unsqueeze(1) if scores.ndim == 1 else scores  # as earlier versions wrote those of one detector
+        n = images_needed(alpha, m)
+        if scores.ndim != 2 or scores.shape[1] != m or len(scores) < n:
+            raise InputError(
+                f"{path}: holds calibration scores {tuple(scores.shape)}, must be ({n} or more, {m}) for "
+                f"alpha={alpha}; calibrate anew"
+            )
+        defended._set_calibration(calibrate(scores, alpha), None)
+        shape = saved.card.get("image_shape")
+        defended._calibrated_shape = None if shape is None else tuple(shape)
         defended.classes = saved.card.get("classes")
         return defended
 
-    def _logits_and_energies(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if not isinstance(self.model, models.EnergyModel):
-            return self.model(x), self.class_energies(x)
-        logits, energies = self.model.logits_and_energies(x, labels)
-        if labels is not None:
-            energies = torch.full_like(logits, torch.inf).scatter(1, labels, energies)
-        return logits, energies
+    def _set_calibration(self, calibration: Calibration, images: Tensor | None) -> None:
+        self.calibration, self._weights = calibration, WeightsWatch(self)
+        if images is not None:
+            channels, height, width = images.shape[1:]
+            self._calibrated_shape = (channels, height, width)
 
-    def _each(self, x: Tensor, logits: Tensor, energies: Tensor, labels: Tensor | None = None) -> Tensor:
-        """What the score says of x taken for `labels` (B,), by default for what is predicted: (B,); of m scores (B, m).
-
-        A score that compares x with its drawing is told what x is really taken for: only the drawing is under `labels`.
-        """
-        named = logits if labels is None else _named(labels, logits)
-        redrawn = self.model(self._reconstruct(x, named.argmax(1))) if self._redraws else None
-        each = [
-            score(energies, logits, redrawn) if wanted else score(energies, named) for score, wanted in self._scores
-        ]
-        for said in each:
-            if said.shape != logits.shape[:1]:
-                raise InputError(f"detector: gave scores of shape {tuple(said.shape)}, must be ({len(logits)},)")
-        return torch.stack(each, 1) if isinstance(self._detector, AnyOf) else each[0]
-
-    def _reconstruct(self, x: Tensor, labels: Tensor) -> Tensor:
-        return cast("Callable[[Tensor, Tensor], Tensor]", self.model.reconstruct)(x, labels)
-
-    def _joined(self, each: Tensor) -> Tensor:
-        """The score (B,) that decides, from what `_each` says."""
-        if each.ndim == 1:
-            return each
-        calibration = self._calibrated()
-        assert isinstance(calibration, JointCalibration)
-        return calibration.score(each)
-
-    def _calibrated(self) -> Calibration | JointCalibration:
-        if self.calibration is None:
+    def _checked_calibration(self) -> Calibration:
+        if self.calibration is None or self._weights is None:
             raise InputError("detector: not calibrated; call calibrate(x_clean, alpha=0.05) first")
+        if not self._weights.unchanged(self):
+            raise InputError("model: its weights have changed since it was calibrated; call calibrate again")
         return self.calibration
 
-    def _judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels and what `_each` says on the device of x, in evaluation mode, batch by batch without gradient."""
+    def _evidence(self, x: Tensor, predicted: Tensor | None = None, compared: Tensor | None = None) -> Evidence:
+        with_energies = any("class_energies" in part.requires for part in self._parts)
+        return Evidence(self.model, x, predicted, compared, with_energies)
+
+    def _detector_scores(self, evidence: Evidence) -> Tensor:
+        """(B, m) scores of the m detectors."""
+        scores = []
+        for part in self._parts:
+            if isinstance(part, FittedDetector) and not part.is_fitted:
+                raise InputError(f"detector: {part.name} is not fitted; call fit(x_train, y_train) first")
+            score = part.score(evidence)
+            if not isinstance(score, Tensor) or score.shape != evidence.logits.shape[:1]:
+                found = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+                raise InputError(f"detector: {part.name} gave scores of shape {found}, must be ({len(evidence.x)},)")
+            scores.append(score.to(evidence.logits.dtype))
+        return torch.stack(scores, 1)
+
+    def _combined_score(self, scores: Tensor) -> Tensor:
+        """The score (B,) that decides, from those of the m detectors (B, m)."""
+        if scores.shape[1] == 1:
+            return scores.squeeze(1)
+        if self.calibration is None:
+            raise InputError("detector: not calibrated; call calibrate(x_clean, alpha=0.05) first")
+        return self.calibration.combined(scores)
+
+    def _labels_and_scores(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels (B,), the detectors' scores (B, m) and whether the logits are finite (B,), on the device of x.
+
+        In evaluation mode, batch by batch, without gradient. The scores are infinite where the logits are not finite.
+        """
         device = device_of(self.model)
 
-        def judge(part: Tensor) -> tuple[Tensor, Tensor]:
-            images = part.to(device)
-            logits, energies = self._logits_and_energies(images)
-            if energies.shape != logits.shape:
-                raise InputError(
-                    f"model: class_energies gave {tuple(energies.shape)}, must be the logits' {tuple(logits.shape)}"
-                )
-            return logits.argmax(1).to(x.device), self._each(images, logits, energies).to(x.device)
+        def judge(part: Tensor) -> tuple[Tensor, ...]:
+            evidence = self._evidence(part.to(device))
+            logits = evidence.logits
+            scores = self._detector_scores(evidence).float()
+            finite = ~(logits.isnan() | logits.isposinf()).any(1)
+            scores = scores.masked_fill(~finite[:, None], torch.inf)
+            return logits.argmax(1).to(x.device), scores.to(x.device), finite.to(x.device)
 
         with evaluating(self):
-            label, each = batched(judge, x)
-        return label, each
-
-
-def _named(labels: Tensor, logits: Tensor) -> Tensor:
-    """Logits that predict `labels`."""
-    return torch.zeros_like(logits).scatter(1, labels[:, None], 1.0)
-
-
-def _calibration_of(each: Tensor, alpha: float) -> Calibration | JointCalibration:
-    return calibrate(each, alpha) if each.ndim == 1 else calibrate_jointly(each, alpha)
+            label, scores, finite = batched(judge, x)
+        return label, scores, finite

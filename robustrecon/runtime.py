@@ -18,6 +18,7 @@ __all__ = [
     "Progress",
     "batched",
     "device_of",
+    "dtype_of",
     "evaluating",
     "frozen",
     "resolve_device",
@@ -51,6 +52,14 @@ def device_of(module: nn.Module) -> torch.device:
     for tensor in [*module.parameters(), *module.buffers()]:
         return tensor.device
     return torch.device("cpu")
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """The floating-point type of a module's first such parameter or buffer; float32 when it has none."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.is_floating_point():
+            return tensor.dtype
+    return torch.float32
 
 
 def batched(

@@ -10,8 +10,14 @@ import pytest
 import torch
 
 from robustrecon import InputError
-from robustrecon.detectors import calibrate, images_needed
+from robustrecon.detectors import Calibration, images_needed
+from robustrecon.detectors import calibrate as calibrate_several
 from robustrecon.detectors.conformal import rank
+
+
+def calibrate(scores: torch.Tensor, alpha: float) -> Calibration:
+    """Of one score of each image (n,)."""
+    return calibrate_several(scores[:, None], alpha)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.3])
@@ -34,7 +40,7 @@ def test_p_values_are_valid_over_many_splits() -> None:
     values = []
     for _ in range(2000):
         scores = torch.from_numpy(rng.normal(size=70).astype(np.float32))
-        values.append(calibrate(scores[:50], 0.1).p_value(scores[50:]))
+        values.append(calibrate(scores[:50], 0.1).p_value(scores[50:, None]))
     p = torch.cat(values)
     for level in (0.02, 0.1, 0.5, 0.9):
         assert (p <= level).double().mean() <= level + 0.01
@@ -74,7 +80,7 @@ def test_images_needed_is_the_least_that_gives_a_finite_threshold(alpha: float) 
 
 def test_p_value_counts_scores_at_least_as_high() -> None:
     calibration = calibrate(torch.tensor([1.0, 2.0, 2.0, 3.0]), 0.5)
-    p = calibration.p_value(torch.tensor([0.0, 2.0, 2.5, 4.0, math.nan]))
+    p = calibration.p_value(torch.tensor([0.0, 2.0, 2.5, 4.0, math.nan])[:, None])
     assert p.tolist() == [1.0, 4 / 5, 2 / 5, 1 / 5, 1 / 5]
     assert p.dtype == torch.float64
 
@@ -83,7 +89,7 @@ def test_rejection_and_p_value_agree() -> None:
     scores = torch.randn(199, generator=torch.Generator().manual_seed(0))
     calibration = calibrate(scores, 0.05)
     new = torch.cat([scores, torch.randn(1000, generator=torch.Generator().manual_seed(1))])
-    assert torch.equal(new > calibration.threshold, calibration.p_value(new) <= 0.05)
+    assert torch.equal(new > calibration.threshold, calibration.p_value(new[:, None]) <= 0.05)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, 2.0, math.nan])
@@ -92,7 +98,9 @@ def test_alpha_out_of_range(alpha: float) -> None:
         calibrate(torch.arange(10.0), alpha)
 
 
-@pytest.mark.parametrize("scores", [torch.tensor([]), torch.ones(2, 2), torch.tensor([1.0, math.nan])])
+@pytest.mark.parametrize(
+    "scores", [torch.ones(0, 1), torch.ones(2), torch.ones(2, 2, 2), torch.tensor([[1.0], [math.nan]])]
+)
 def test_bad_scores(scores: torch.Tensor) -> None:
     with pytest.raises(InputError, match="scores:"):
-        calibrate(scores, 0.5)
+        calibrate_several(scores, 0.5)

@@ -13,7 +13,7 @@ from torch import nn
 import attacks
 from robustrecon import DefendedClassifier, checkpoint, models
 from robustrecon.data import Dataset
-from robustrecon.detectors import SCORES
+from robustrecon.detectors import DETECTORS
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (2, 9, 14)]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -159,7 +159,7 @@ class Mixed(nn.Module):
         return self.defended.threshold
 
 
-@pytest.mark.parametrize("name", [*SCORES, "any_of(label_margin,cycle)"])
+@pytest.mark.parametrize("name", [*DETECTORS, "any_of(label_margin,cycle)"])
 class TestDetector:
     def test_shape_and_gradient(self, name: str, model: models.StyleMemoryNet, digits: Dataset) -> None:
         """A detached score would make attacks that know the detector fail in silence."""

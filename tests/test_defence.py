@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, Verdict
+from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, Verdict, checkpoint
 from robustrecon.data import Dataset
 from robustrecon.types import check_images
 
@@ -83,18 +85,12 @@ def test_any_model_with_the_two_methods(tmp_path: Path) -> None:
     torch.manual_seed(0)
     own = OwnModel()
     x = torch.rand(60, 3, 2, 2)
-    defended = DefendedClassifier(own, lambda energies, logits: energies.amin(1)).calibrate(x, 0.1)
+    defended = DefendedClassifier(own, lambda evidence: evidence.energies.amin(1)).calibrate(x, 0.1)
     assert own.training
     assert own.dropout.training
     assert torch.equal(defended.predict(x), defended.predict(x)), "dropout was left on"
-    with pytest.raises(InputError, match="detector: unknown name"):
+    with pytest.raises(InputError, match="detector: '<lambda>' is a function, which cannot be written down"):
         defended.save(tmp_path / "d.safetensors")
-
-    def label_margin(energies: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        return -energies.amin(1)
-
-    with pytest.raises(InputError, match="'label_margin' is a function of your own"):
-        DefendedClassifier(own, label_margin).calibrate(x, 0.1).save(tmp_path / "d.safetensors")
 
     defended = DefendedClassifier(own, "label_margin").calibrate(x, 0.1)
     path = defended.save(tmp_path / "d.safetensors")
@@ -114,8 +110,161 @@ def _with_energies(module: nn.Module) -> nn.Module:
 
 def test_a_score_that_is_not_a_number_is_rejected(digits: Dataset, model: StyleMemoryNet) -> None:
     score = iter([torch.arange(300.0), torch.full((5,), torch.nan)])
-    defended = DefendedClassifier(model, lambda energies, logits: next(score)).calibrate(digits.calibration.x)
+    defended = DefendedClassifier(model, lambda evidence: next(score)).calibrate(digits.calibration.x)
     assert defended.inspect(digits.test.x[:5]).rejected.all()
+
+
+class Spoiled(nn.Module):
+    """Logits that are not numbers for bright images; the energies stay finite."""
+
+    def __init__(self, model: StyleMemoryNet, bad: float) -> None:
+        super().__init__()
+        self.model, self.bad = model, bad
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x).masked_fill(x.flatten(1).mean(1, keepdim=True) > 0.9, self.bad)
+
+    def class_energies(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model.class_energies(x) * 0 + torch.arange(10.0) + x.flatten(1).mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_logits_that_are_not_finite_are_rejected(model: StyleMemoryNet, digits: Dataset, bad: float) -> None:
+    defended = DefendedClassifier(Spoiled(model, bad)).calibrate(digits.calibration.x)
+    verdict = defended.inspect(torch.ones(3, 1, 28, 28))
+    assert verdict.rejected.all()
+    assert verdict.score.isposinf().all()
+    assert verdict.p_value.tolist() == pytest.approx([1 / 301] * 3)
+    with pytest.raises(InputError, match="model: gave logits that are not finite on 1 of 301 images"):
+        defended.calibrate(torch.cat([digits.calibration.x, torch.ones(1, 1, 28, 28)]))
+
+
+def test_many_threads_judge_alike_and_leave_training_mode_and_statistics_alone() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.LazyLinear(3))
+    x = torch.rand(64, 1, 8, 8)
+    model(x)
+    defended = DefendedClassifier(model, "msp").calibrate(x, 0.1).train()
+    statistics = {name: value.clone() for name, value in model.named_buffers()}
+    expected = defended.inspect(x).score
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: defended.inspect(x).score, range(80)))
+    assert all(torch.equal(score, expected) for score in found)
+    assert all(part.training for part in defended.modules())
+    assert all(torch.equal(value, statistics[name]) for name, value in model.named_buffers())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("detector", ["msp", "label_margin"])
+def test_models_of_any_floating_point_type(
+    model: StyleMemoryNet, digits: Dataset, dtype: torch.dtype, detector: str
+) -> None:
+    expected = DefendedClassifier(model, detector).calibrate(digits.calibration.x).inspect(digits.test.x)
+    defended = DefendedClassifier(copy.deepcopy(model).to(dtype), detector).calibrate(digits.calibration.x)
+    verdict = defended.inspect(digits.test.x)
+    assert verdict.score.dtype == torch.float32
+    assert (verdict.label == expected.label).double().mean() > 0.98
+    assert (verdict.rejected == expected.rejected).double().mean() > 0.95
+    x = digits.test.x[:3].clone().requires_grad_()
+    assert defended(x).dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert torch.autograd.grad(defended.score(x).sum(), x)[0].any()
+
+
+def test_shapes_are_checked_for_a_model_that_knows_none(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    own = OwnModel()
+    with pytest.raises(InputError, match=r"x: OwnModel does not take images of shape \(3, 4, 4\) \(mat1 and mat2"):
+        DefendedClassifier(own, "msp").calibrate(torch.rand(60, 3, 4, 4))
+    defended = DefendedClassifier(own, "msp").calibrate(torch.rand(60, 3, 2, 2))
+    with pytest.raises(InputError, match=r"x: shape is \(5, 2, 3, 2\), must be \(B, 3, 2, 2\)"):
+        defended.inspect(torch.rand(5, 2, 3, 2))  # as many numbers, so that the model itself would take it
+    again = DefendedClassifier.load(defended.save(tmp_path / "d.safetensors"), OwnModel())
+    with pytest.raises(InputError, match=r"must be \(B, 3, 2, 2\)"):
+        again.inspect(torch.rand(5, 2, 3, 2))
+
+
+def test_a_score_that_is_the_same_for_all_images_is_refused(model: StyleMemoryNet, digits: Dataset) -> None:
+    constant = DefendedClassifier(model, lambda evidence: torch.zeros(len(evidence.x)))
+    with pytest.raises(InputError, match="detector: <lambda> gave all 300 images the score 0, must tell images apart"):
+        constant.calibrate(digits.calibration.x)
+
+
+@pytest.mark.parametrize("change", ["in place", "data", "loaded", "optimised"])
+def test_changed_weights_ask_for_a_new_calibration(
+    model: StyleMemoryNet, digits: Dataset, tmp_path: Path, change: str
+) -> None:
+    defended = DefendedClassifier(model).calibrate(digits.calibration.x)
+    defended.predict(digits.test.x[:2])
+    if change == "in place":
+        with torch.no_grad():
+            model.head.bias[0] += 1e-4
+    elif change == "data":
+        model.head.weight.data.mul_(1.1)
+    elif change == "loaded":
+        model.load_state_dict({key: value * 1.01 for key, value in model.state_dict().items()})
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        model(digits.test.x[:2]).sum().backward()
+        optimizer.step()
+    for use in (
+        defended.predict,
+        defended.inspect,
+        lambda _: defended.threshold,
+        lambda _: defended.save(tmp_path / "d"),
+    ):
+        with pytest.raises(InputError, match="its weights have changed since it was calibrated; call calibrate again"):
+            use(digits.test.x[:2])
+    defended.calibrate(digits.calibration.x).predict(digits.test.x[:2])
+
+
+def test_moving_and_freezing_a_model_keeps_its_calibration(model: StyleMemoryNet, digits: Dataset) -> None:
+    defended = DefendedClassifier(model).calibrate(digits.calibration.x)
+    expected = defended.inspect(digits.test.x).score
+    moved = copy.deepcopy(defended).to("cpu", memory_format=torch.contiguous_format).requires_grad_(False).train()
+    torch.testing.assert_close(moved.inspect(digits.test.x).score, expected)
+
+
+def test_a_state_dict_carries_the_calibration(model: StyleMemoryNet, digits: Dataset, tmp_path: Path) -> None:
+    defended = DefendedClassifier(model).calibrate(digits.calibration.x, 0.1)
+    torch.save(defended.state_dict(), tmp_path / "state.pt")
+    again = DefendedClassifier(StyleMemoryNet())
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert again.threshold == defended.threshold
+    assert torch.equal(again.predict(digits.test.x), defended.predict(digits.test.x))
+    other = DefendedClassifier(StyleMemoryNet())
+    other.load_state_dict(DefendedClassifier(model).state_dict())
+    assert other.calibration is None
+
+
+def test_files_of_earlier_versions_load(model: StyleMemoryNet, digits: Dataset, tmp_path: Path) -> None:
+    """One score an image was stored as a vector, and the free energy was called marginal."""
+    for name, stored in (
+        ("free_energy", "marginal"),
+        ("any_of(label_margin,free_energy)", "any_of(label_margin,marginal)"),
+    ):
+        defended = DefendedClassifier(model, name).calibrate(digits.calibration.x)
+        whole = checkpoint.load(defended.save(tmp_path / "d.safetensors"))
+        scores = whole.tensors["calibration.scores"]
+        tensors = whole.tensors | {"calibration.scores": scores.squeeze(1)}
+        card = {key: value for key, value in whole.card.items() if key != "image_shape"} | {"detector": stored}
+        again = DefendedClassifier.load(checkpoint.save(tmp_path / "old.safetensors", tensors, card))
+        assert again.detector.name == name
+        assert torch.equal(again.inspect(digits.test.x).score, defended.inspect(digits.test.x).score)
+
+
+def test_a_calibration_of_too_few_images_is_not_loaded(model: StyleMemoryNet, digits: Dataset, tmp_path: Path) -> None:
+    whole = checkpoint.load(DefendedClassifier(model).calibrate(digits.calibration.x).save(tmp_path / "d.safetensors"))
+    few = whole.tensors | {"calibration.scores": whole.tensors["calibration.scores"][:18]}
+    checkpoint.save(tmp_path / "few.safetensors", few, whole.card)
+    with pytest.raises(
+        InputError, match=r"holds calibration scores \(18, 1\), must be \(19 or more, 1\) for alpha=0.05"
+    ):
+        DefendedClassifier.load(tmp_path / "few.safetensors")
+
+
+def test_a_function_of_energies_and_logits_is_told_what_it_must_take(model: StyleMemoryNet) -> None:
+    with pytest.raises(InputError, match="detector: got <lambda>, must be a function of one Evidence"):
+        DefendedClassifier(model, lambda energies, logits: energies.amin(1))  # type: ignore[arg-type]
 
 
 def test_before_calibrating(model: StyleMemoryNet, digits: Dataset, tmp_path: Path) -> None:
@@ -147,13 +296,13 @@ def test_unknown_detector_suggests_the_nearest(model: StyleMemoryNet) -> None:
 
 def test_energies_and_scores_of_the_wrong_shape(model: StyleMemoryNet, digits: Dataset) -> None:
     x = digits.calibration.x
-    with pytest.raises(InputError, match=r"detector: gave scores of shape \(\), must be"):
-        DefendedClassifier(model, lambda energies, logits: energies.sum()).calibrate(x)
+    with pytest.raises(InputError, match=r"detector: <lambda> gave scores of shape \(\), must be \(300,\)"):
+        DefendedClassifier(model, lambda evidence: evidence.energies.sum()).calibrate(x)
     own = OwnModel()
     own.class_energies = lambda images: images.flatten(1)[:, :2]  # type: ignore[method-assign]
     with pytest.raises(InputError, match="class_energies gave .* must be the logits'"):
         DefendedClassifier(own).calibrate(torch.rand(60, 3, 2, 2))
-    with pytest.raises(InputError, match="detector: got 3, must be"):
+    with pytest.raises(InputError, match="detector: got 3, must be a detector, its name, or a function"):
         DefendedClassifier(model, 3)  # type: ignore[arg-type]
 
 
@@ -162,8 +311,11 @@ def test_numpy_numbers_are_numbers(model: StyleMemoryNet, digits: Dataset) -> No
 
 
 def test_a_model_without_energies() -> None:
-    with pytest.raises(InputError, match="model: got Linear, must be"):
+    message = "detector: got label_margin, which needs class_energies, .* Linear: .* msp, max_logit, .* logits alone"
+    with pytest.raises(InputError, match=message):
         DefendedClassifier(nn.Linear(2, 2))
+    with pytest.raises(InputError, match="model: got int, must be a torch.nn.Module"):
+        DefendedClassifier(3)  # type: ignore[arg-type]
 
 
 def test_a_bare_model_is_not_a_defended_classifier(model_dir: Path) -> None:

@@ -275,7 +275,7 @@ def test_scores_under_every_label_are_those_under_each(defended: DefendedClassif
 
 
 def test_a_score_of_ones_own_may_use_the_logits_themselves(defended: DefendedClassifier, digits: Dataset) -> None:
-    own = DefendedClassifier(defended.model, lambda energies, logits: (energies * logits.softmax(1)).sum(1))
+    own = DefendedClassifier(defended.model, lambda seen: (seen.energies * seen.logits.softmax(1)).sum(1))
     x = digits.test.x[:40]
     threshold = own.score(x).median().item()
     for label in (1, 7):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import attacks
-from ..detectors import load_score
+from ..detectors import load_detector
 from ..types import InputError, check_fraction
 from .cell import STEPS, Spec
 
@@ -126,7 +126,7 @@ class Plan:
             raise InputError("attack, eps and detector: must be at least one each")
         self.alpha, self.detectors = check_fraction(alpha, "alpha"), list(dict.fromkeys(detectors))
         for detector in self.detectors:
-            load_score(detector)
+            load_detector(detector)
         counted = {name: {"steps": steps} if attacks.takes(name, "steps", engine) else {} for name in names}
         self.attacks = [
             Planned(name, radius, norm, engine, seed, n, counted[name])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import attacks, provenance
 from ..defence import DefendedClassifier
-from ..detectors import images_needed, load_score, parts
+from ..detectors import images_needed, load_detector, parts
 from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
 from ..subject import Subject
@@ -108,7 +108,7 @@ class Bench:
         progress: bool,
     ) -> None:
         calibrating = len(subject.data.calibration)
-        needed = max(images_needed(alpha, len(parts(load_score(detector)))) for detector in detectors)
+        needed = max(images_needed(alpha, len(parts(load_detector(detector)))) for detector in detectors)
         if calibrating < needed:
             raise InputError(
                 f"alpha: got {alpha}, needs {needed} calibration images, {subject.data.name} has {calibrating}"

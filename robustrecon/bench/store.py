@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detectors import SCORES
+from ..detectors import DETECTORS
 from ..files import atomic_write
 from .cell import Spec
 
@@ -128,7 +128,7 @@ def without_images(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _order(spec: dict[str, Any]) -> tuple[Any, ...]:
-    known = list(SCORES)
+    known = list(DETECTORS)
     detector = known.index(spec["detector"]) if spec["detector"] in known else len(known)
     return (
         *(spec[key] for key in ("data", "model", "attack", "norm", "eps")),

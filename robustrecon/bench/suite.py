@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import DATASETS
-from ..detectors import DEFAULTS, load_score
+from ..detectors import DEFAULTS, load_detector
 from ..files import check_suite
 from ..types import InputError, check_fraction, unknown_name
 from .plan import Planned
@@ -120,7 +120,7 @@ def _detectors(table: _Table) -> tuple[str, ...]:
     names = table.several("detectors", str, list(DEFAULTS))
     with table.saying_where():
         for name in names:
-            load_score(name)
+            load_detector(name)
     return tuple(dict.fromkeys(names))
 
 

@@ -35,7 +35,8 @@ def bench(
     detector: Annotated[
         list[str] | None,
         typer.Option(
-            help="label_margin, global_error (both by default), cycle, marginal or 'any_of(NAME,NAME)'; repeatable."
+            help="A detector (see `robustrecon detectors`) or 'any_of(NAME,NAME)'; repeatable. "
+            "label_margin and global_error by default."
         ),
     ] = None,
     alpha: Alpha = 0.05,

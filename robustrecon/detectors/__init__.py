@@ -1,41 +1,65 @@
-"""Detectors by name: a score of (energies, logits), or several, and the conformal threshold over it."""
+"""Detectors by name, several as one, and the conformal threshold over their scores."""
 
 from __future__ import annotations
 
+import re
 from inspect import getdoc
 from textwrap import indent
 
-from ..types import unknown_name
+from torch import nn
+
+from ..types import InputError, unknown_name
+from .any_of import AnyOf
+from .base import Detector, Evidence, FittedDetector, FunctionDetector, Score, gathered
+from .confidence import Energy, LogitMargin, MaximumSoftmaxProbability, MaxLogit
 from .conformal import Calibration, calibrate, images_needed
-from .joint import AnyOf, JointCalibration, calibrate_jointly
-from .scores import Score, cycle, global_error, label_margin, marginal, wants_redrawn
+from .reconstruction import Cycle, FreeEnergy, GlobalError, LabelMargin
 
 __all__ = [
     "DEFAULTS",
-    "SCORES",
+    "DETECTORS",
     "AnyOf",
     "Calibration",
-    "JointCalibration",
+    "Detector",
+    "Evidence",
+    "FittedDetector",
+    "FunctionDetector",
     "Score",
     "any_of",
+    "as_detector",
     "calibrate",
-    "calibrate_jointly",
+    "check_methods",
+    "current_name",
+    "gathered",
     "images_needed",
     "listing",
-    "load_score",
+    "load_detector",
     "parts",
-    "wants_redrawn",
+    "saved_detector",
 ]
 
-SCORES: dict[str, Score] = {score.__name__: score for score in (label_margin, global_error, cycle, marginal)}
+DETECTORS: dict[str, type[Detector]] = {
+    detector.name: detector
+    for detector in (
+        LabelMargin,
+        GlobalError,
+        FreeEnergy,
+        Cycle,
+        MaximumSoftmaxProbability,
+        MaxLogit,
+        LogitMargin,
+        Energy,
+    )
+}
 DEFAULTS = ("label_margin", "global_error")
-"""What a benchmark judges by where no detector is named: any model has what these two need."""
+"""What a benchmark judges by where no detector is named: any model with class energies has what these two need."""
 
 _ANY_OF = "any_of("
+_RENAMED = {"marginal": "free_energy"}  # in files of earlier versions
 
 
-def load_score(name: str) -> Score | AnyOf:
-    """The score called `name`, or the detector called `any_of(NAME,NAME,...)`.
+def load_detector(name: str) -> Detector | AnyOf:
+    """The detector called `name`, or the one called `any_of(NAME,NAME,...)`.
 
     Raises:
         InputError: unknown name; the message suggests the closest one.
@@ -43,31 +67,84 @@ def load_score(name: str) -> Score | AnyOf:
     name = name.strip()
     if name.startswith(_ANY_OF) and name.endswith(")"):
         return any_of(*name[len(_ANY_OF) : -1].split(","))
-    if name not in SCORES:
-        unknown_name("detector", name, [*SCORES, f"{_ANY_OF}NAME,NAME)"])
-    return SCORES[name]
+    if name not in DETECTORS:
+        unknown_name("detector", name, [*DETECTORS, f"{_ANY_OF}NAME,NAME)"])
+    return DETECTORS[name]()
 
 
-def any_of(*scores: str | Score) -> AnyOf:
-    """The detector that rejects what any of these scores rejects; names of `SCORES`, or functions of your own.
+def as_detector(given: str | Detector | AnyOf | Score) -> Detector | AnyOf:
+    """A detector, or the one of that name, or a function of an `Evidence` as one.
 
     Raises:
-        InputError: an unknown name, fewer than two scores, or one that is named twice.
+        InputError: an unknown name, or something else than these.
     """
-    found = [load_score(score) if isinstance(score, str) else score for score in scores]
-    return AnyOf(tuple(part for score in found for part in parts(score)))
+    if isinstance(given, str):
+        return load_detector(given)
+    if isinstance(given, (Detector, AnyOf)):
+        return given
+    if not callable(given) or isinstance(given, type):
+        raise InputError(f"detector: got {given!r}, must be a detector, its name, or a function of an Evidence")
+    return FunctionDetector(given)
+
+
+def any_of(*detectors: str | Detector | Score) -> AnyOf:
+    """The detector that rejects what any of these rejects: names, detectors, or functions of an `Evidence`.
+
+    Raises:
+        InputError: an unknown name, fewer than two detectors, or two of one name.
+    """
+    return AnyOf(part for detector in detectors for part in parts(as_detector(detector)))
+
+
+def parts(detector: Detector | AnyOf) -> tuple[Detector, ...]:
+    """The detectors that one is made of: itself, but for `any_of`."""
+    return tuple(detector) if isinstance(detector, AnyOf) else (detector,)
+
+
+def check_methods(detector: Detector, model: nn.Module) -> None:
+    """Whether a model has the methods that a detector needs.
+
+    Raises:
+        InputError: it lacks one; names the detectors that need logits alone.
+    """
+    for method in detector.requires:
+        if not callable(getattr(model, method, None)):
+            simple = ", ".join(name for name, known in DETECTORS.items() if not known.requires)
+            raise InputError(
+                f"detector: got {detector.name}, which needs {method}, must be another for {type(model).__name__}: it "
+                f"has no {method}; {simple} need logits alone"
+            )
+
+
+def saved_detector(stored: str, given: Detector | AnyOf | None, where: str) -> Detector | AnyOf:
+    """The detector that a file calls `stored`, or the instance of it that is given.
+
+    Raises:
+        InputError: it is not in the catalogue, or the instance is of another name.
+    """
+    name = current_name(stored)
+    if given is None:
+        try:
+            return load_detector(name)
+        except InputError as error:
+            raise InputError(
+                f"{where}: was saved with a detector that this version does not know; pass an instance of it ({error})"
+            ) from error
+    if given.name != name:
+        raise InputError(f"detector: got {given.name}, must be {name} for {where}")
+    return given
+
+
+def current_name(stored: str) -> str:
+    """What the detector is called now that a file of an earlier version calls `stored`."""
+    return re.sub(r"\w+", lambda word: _RENAMED.get(word[0], word[0]), stored)
 
 
 def listing() -> str:
     """Every detector with what it computes and where it was published, as text."""
     lines = []
-    for name, score in SCORES.items():
-        formula, _, source = (getdoc(score) or "").partition("\n\n")
+    for name, detector in DETECTORS.items():
+        formula, _, source = (getdoc(detector) or "").partition("\n\n")
         lines += [f"{name}: {formula}", indent(source, "    ")]
     joint = f"{_ANY_OF}NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni)"
     return "\n".join([*lines, joint])
-
-
-def parts(detector: Score | AnyOf) -> tuple[Score, ...]:
-    """The scores that a detector is made of."""
-    return detector.scores if isinstance(detector, AnyOf) else (detector,)

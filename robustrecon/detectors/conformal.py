@@ -2,7 +2,8 @@
 
 V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", 2005; S. Bates et al., "Testing for
 outliers with conformal p-values", 2023. The guarantee: for exchangeable clean scores, P(score > threshold) ≤ alpha
-on average over calibration sets, and P(p-value ≤ t) ≤ t for every t.
+on average over calibration sets, and P(p-value ≤ t) ≤ t for every t. Of m scores each is held to alpha / m: by the
+union bound (Bonferroni's) all together reject at most a share alpha of clean inputs, however they depend on each other.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..types import InputError, check_fraction
+from .joint import Curve
 
 
 def _exact(alpha: float) -> Fraction:
@@ -22,52 +25,82 @@ def _exact(alpha: float) -> Fraction:
     return Fraction(repr(float(alpha)))
 
 
-def rank(n: int, alpha: float, among: int = 1) -> int:
-    """k = ⌈(n + 1)(1 − alpha / among)⌉ in exact arithmetic: the threshold is the k-th smallest of n scores."""
-    return math.ceil((n + 1) * (1 - _exact(alpha) / among))
+def rank(n: int, alpha: float, m: int = 1) -> int:
+    """k = ⌈(n + 1)(1 − alpha / m)⌉ in exact arithmetic: the threshold is the k-th smallest of n scores."""
+    return math.ceil((n + 1) * (1 - _exact(alpha) / m))
 
 
-def images_needed(alpha: float, among: int = 1) -> int:
-    """The smallest calibration set that can bound the false-alarm rate of `among` scores together by alpha."""
-    return math.ceil(among / _exact(alpha)) - 1
+def images_needed(alpha: float, m: int = 1) -> int:
+    """The smallest calibration set that can bound the false-alarm rate of m scores together by alpha."""
+    return math.ceil(m / _exact(alpha)) - 1
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration scores, sorted, and the bound they were asked to give.
+    """The scores of n clean images, m of each, and the bound on the false-alarm rate that they were asked to give.
 
     Attributes:
-        scores: (n,) float32, ascending.
-        alpha: bound on the false-alarm rate.
-        among: how many scores share alpha; this one is held to alpha / among.
+        scores: (n, m) float32, each column ascending.
+        alpha: bound on the false-alarm rate of all m scores together.
     """
 
     scores: Tensor
     alpha: float
-    among: int = 1
+
+    @cached_property
+    def thresholds(self) -> tuple[float, ...]:
+        """Of each score the k-th smallest; infinity (nothing is rejected) when n is too small for alpha / m."""
+        n, m = self.scores.shape
+        k = rank(n, self.alpha, m)
+        return tuple(column[k - 1].item() if k <= n else math.inf for column in self.scores.unbind(1))
 
     @property
     def threshold(self) -> float:
-        """The k-th smallest score; infinity (nothing is rejected) when n is too small for alpha."""
-        k = rank(len(self.scores), self.alpha, self.among)
-        return float(self.scores[k - 1]) if k <= len(self.scores) else math.inf
+        """What `combined` is compared with: the threshold of a single score, 0 for several."""
+        return self.thresholds[0] if len(self.thresholds) == 1 else 0.0
 
-    def p_value(self, score: Tensor) -> Tensor:
-        """`among` · (1 + number of calibration scores ≥ score) / (n + 1), at most 1, float64: (B,) from (B,)."""
-        n = len(self.scores)
-        below = torch.searchsorted(self.scores.to(score.device), score.detach().float().contiguous())
-        return ((self.among * (1 + n - below)).double() / (n + 1)).clamp_max(1)
+    def combined(self, scores: Tensor) -> Tensor:
+        """(B,) the score that decides, from the m scores (B, m); differentiable in them.
+
+        A single score is itself. Of several it is, in nats, by how much the most suspicious one exceeds its own
+        threshold on a scale of −log p-value: above 0 exactly where some score is above its own threshold.
+
+        Raises:
+            InputError: several scores of too few images for thresholds at alpha / m.
+        """
+        if scores.shape[1] == 1:
+            return scores.squeeze(1)
+        heights = [curve(column) for curve, column in zip(self._curves, scores.unbind(1), strict=True)]
+        return torch.stack(heights, 1).amax(1).to(scores.dtype)
+
+    def p_value(self, scores: Tensor) -> Tensor:
+        """m · (1 + number of calibration scores ≥ score) / (n + 1), the least over the m scores (B, m), at most 1.
+
+        (B,) float64.
+        """
+        n, m = self.scores.shape
+        known = self.scores.to(scores.device).T.contiguous()
+        below = torch.searchsorted(known, scores.detach().float().T.contiguous())
+        return ((m * (1 + n - below)).double() / (n + 1)).clamp_max(1).amin(0)
+
+    @cached_property
+    def _curves(self) -> tuple[Curve, ...]:
+        n, m = self.scores.shape
+        if n < (needed := images_needed(self.alpha, m)):
+            raise InputError(f"scores: of {n} images, must be of at least {needed} for {m} scores")
+        columns = zip(self.scores.unbind(1), self.thresholds, strict=True)
+        return tuple(Curve.through(column, threshold, self.alpha / m) for column, threshold in columns)
 
 
-def calibrate(scores: Tensor, alpha: float, among: int = 1) -> Calibration:
-    """Calibrate on the scores (n,) of clean inputs that were never trained on; `among` scores share alpha.
+def calibrate(scores: Tensor, alpha: float) -> Calibration:
+    """Calibrate on the m scores (n, m) of each of n clean inputs that were never trained on.
 
     Raises:
-        InputError: alpha outside (0, 1), or scores that are not finite or not a vector.
+        InputError: alpha outside (0, 1), or scores that are not finite or not (n, m).
     """
     check_fraction(alpha, "alpha")
-    if scores.ndim != 1 or not len(scores):
-        raise InputError(f"scores: shape is {tuple(scores.shape)}, must be (n,) with n at least 1")
+    if scores.ndim != 2 or not scores.numel():
+        raise InputError(f"scores: shape is {tuple(scores.shape)}, must be (n, m) with both at least 1")
     if not torch.isfinite(scores).all():
         raise InputError("scores: has values that are not finite; the model's energies must be finite")
-    return Calibration(scores.detach().float().cpu().sort().values, float(alpha), among)
+    return Calibration(scores.detach().float().cpu().sort(dim=0).values, float(alpha))

@@ -7,16 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import logsumexp
 from scipy.stats import norm, rankdata
 
 from .. import plotting
 from ..data import Dataset
-from ..detectors import SCORES, wants_redrawn
+from ..detectors import DETECTORS, Evidence
 from ..models import EnergyModel
 from ..types import unknown_name
-from .base import Array, Drawable, Measure, check_count, checked, decode, encode, energies, logits_of, short, show
+from .base import (
+    Array,
+    Drawable,
+    Measure,
+    asked,
+    check_count,
+    checked,
+    decode,
+    encode,
+    energies,
+    short,
+    show,
+)
 
 CONFIDENCE = "confidence"  # the classifier's own, beside the detectors
 
@@ -131,7 +142,7 @@ class Misclassified(Drawable):
 
 
 def misclassified(
-    model: EnergyModel, data: Dataset, detectors: Sequence[str] = tuple(SCORES), shown: int = 8, seed: int = 0
+    model: EnergyModel, data: Dataset, detectors: Sequence[str] = tuple(DETECTORS), shown: int = 8, seed: int = 0
 ) -> Misclassified:
     """Draw every misclassified test image from the network's output and under the true label; a random few are shown.
 
@@ -139,22 +150,20 @@ def misclassified(
     Y. Geifman, R. El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS 2017, for risk and coverage.
 
     Args:
-        detectors: names of `robustrecon.detectors.SCORES`.
+        detectors: names of `robustrecon.detectors.DETECTORS`.
         shown: how many images the sheet shows.
 
     Raises:
         InputError: a model without a decoder or for other data, or an unknown detector.
     """
     for name in detectors:
-        if name not in SCORES:
-            unknown_name("detector", name, SCORES)
+        if name not in DETECTORS:
+            unknown_name("detector", name, DETECTORS)
     check_count(shown, "shown")
     network = checked(model, data)
     seen = encode(network, data.test)
     costs = energies(network, seen.x)
-    redrawn = logits_of(network, decode(network, seen.predicted, seen.style))
-    given = [torch.as_tensor(values) for values in (costs, seen.logits, redrawn)]
-    scores = {name: SCORES[name](*given[: 3 if wants_redrawn(SCORES[name]) else 2]).numpy() for name in detectors}
+    scores = {name: _scores(name, network, data) for name in detectors}
     wrong = np.random.default_rng(seed).permutation(np.flatnonzero(~seen.right))
     probabilities = seen.probabilities[wrong]
     return Misclassified(
@@ -170,6 +179,12 @@ def misclassified(
         {**scores, CONFIDENCE: _log_odds_against(seen.logits)},
         shown,
     )
+
+
+def _scores(name: str, model: EnergyModel, data: Dataset) -> Array:
+    """(N,) scores of the test images."""
+    detector = DETECTORS[name]()
+    return asked(model, lambda part: (detector.score(Evidence(model, part)),), data.test.x)[0]
 
 
 def auroc(negative: Array, positive: Array) -> Measure:

@@ -1,0 +1,264 @@
+"""What a detector sees, and what a detector is."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, ClassVar, TypeAlias, final
+
+import torch
+from torch import Tensor, nn
+
+from ..runtime import batched, device_of, dtype_of
+from ..types import InputError, unknown_name
+
+
+class Evidence:
+    """B images and what a model makes of them; each part is computed when it is first asked for, and once.
+
+    Everything is differentiable in x, float32 or double, and on the device of x.
+
+    Args:
+        model: any `nn.Module` that gives logits (B, K). Some parts ask for further methods: `class_energies(x)`,
+            `reconstruct(x, labels)`, `logits_and_energies(x, labels)` (to share work).
+        x: (B, C, H, W) images in [0, 1].
+        predicted: (B,) labels to judge x under; by default those of the highest logit.
+        compared: (B, J) the only labels whose energies are computed, the predicted one among them; the energies of the
+            others are infinite. All K by default.
+        with_energies: whether energies will be asked for, so that one pass may give them with the logits.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        predicted: Tensor | None = None,
+        compared: Tensor | None = None,
+        with_energies: bool = False,
+    ) -> None:
+        self.model, self.x = model, x
+        self._predicted, self._compared, self._with_energies = predicted, compared, with_energies
+        self._features: dict[str | None, Tensor] = {}
+
+    def under(self, predicted: Tensor) -> Evidence:
+        """The same images judged under other labels (B,); shares what was computed and does not depend on them."""
+        other = copy.copy(self)
+        other._predicted = predicted
+        for part in ("reconstruction", "redrawn_logits"):
+            other.__dict__.pop(part, None)
+        return other
+
+    @property
+    def predicted(self) -> Tensor:
+        """(B,) int64 labels that x is judged under."""
+        return self.logits.argmax(1) if self._predicted is None else self._predicted
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, K).
+
+        Raises:
+            InputError: the model gives something else.
+        """
+        if self._with_energies and callable(getattr(self.model, "logits_and_energies", None)):
+            logits, self.__dict__["energies"] = self._logits_and_energies()
+            return logits
+        return self._as_logits(self.model(self._input))
+
+    @cached_property
+    def energies(self) -> Tensor:
+        """(B, K): how badly each label explains x, lower is better; infinite for labels that are not compared.
+
+        Raises:
+            InputError: the model has no `class_energies`, or it gives another shape than (B, K).
+        """
+        if "logits" not in self.__dict__ and callable(getattr(self.model, "logits_and_energies", None)):
+            self.__dict__["logits"], energies = self._logits_and_energies()
+            return energies
+        energies = _single(self._ask("class_energies", self._input))
+        if energies.shape != self.logits.shape:
+            raise InputError(
+                f"model: class_energies gave {tuple(energies.shape)}, must be the logits' {tuple(self.logits.shape)}"
+            )
+        return energies
+
+    @cached_property
+    def reconstruction(self) -> Tensor:
+        """(B, C, H, W): x drawn again under the predicted label.
+
+        Raises:
+            InputError: the model has no `reconstruct`.
+        """
+        return _single(self._ask("reconstruct", self._input, self.predicted))
+
+    @cached_property
+    def redrawn_logits(self) -> Tensor:
+        """(B, K) logits of the reconstruction."""
+        return self._as_logits(self.model(self.reconstruction.to(self._input.dtype)))
+
+    def features(self, layer: str | None = None) -> Tensor:
+        """(B, D): what a layer of the model gives for x, flattened.
+
+        Args:
+            layer: name of a sub-module, as `named_modules` gives it, whose output is taken; by default the input of the
+                last linear layer that the forward pass calls.
+
+        Raises:
+            InputError: no such sub-module, or none that was called.
+        """
+        if layer not in self._features:
+            self._features[layer] = self._recorded(layer)
+        return self._features[layer]
+
+    @cached_property
+    def _input(self) -> Tensor:
+        return self.x.to(dtype_of(self.model))
+
+    def _logits_and_energies(self) -> tuple[Tensor, Tensor]:
+        given, energies = self._ask("logits_and_energies", self._input, self._compared)
+        logits = self._as_logits(given)
+        wanted = logits.shape if self._compared is None else self._compared.shape
+        if energies.shape != wanted:
+            raise InputError(
+                f"model: logits_and_energies gave energies {tuple(energies.shape)}, must be {tuple(wanted)}"
+            )
+        if self._compared is not None:
+            energies = torch.full_like(logits, torch.inf).scatter(1, self._compared, energies.to(logits.dtype))
+        return logits, _single(energies)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        found = getattr(self.model, method, None)
+        if not callable(found):
+            raise InputError(f"model: {type(self.model).__name__} has no {method}, which the detector needs")
+        return found(*arguments)
+
+    def _as_logits(self, output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"model: {type(self.model).__name__} gave a {type(output).__name__}, must give logits (B, K) as a "
+                "tensor; wrap it in a module that picks them"
+            )
+        if output.ndim != 2 or len(output) != len(self.x) or not output.is_floating_point():
+            raise InputError(
+                f"model: {type(self.model).__name__} gave {output.dtype} of shape {tuple(output.shape)}, must give "
+                f"floating-point logits ({len(self.x)}, K)"
+            )
+        return _single(output)
+
+    def _recorded(self, layer: str | None) -> Tensor:
+        modules = dict(self.model.named_modules())
+        if layer is not None and layer not in modules:
+            unknown_name("layer", layer, filter(None, modules))
+        watched = [modules[layer]] if layer else [part for part in modules.values() if isinstance(part, nn.Linear)]
+        seen: list[Tensor] = []
+        thread = threading.get_ident()  # other threads may run the same model meanwhile
+
+        def record(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+            if threading.get_ident() == thread:
+                seen.append((output if layer else given[0]).clone())  # what follows may write to it
+
+        hooks = [part.register_forward_hook(record) for part in watched]
+        try:
+            output = self._as_logits(self.model(self._input))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.__dict__.setdefault("logits", output)
+        if not seen:
+            what = f"the layer {layer}" if layer else "a linear layer"
+            raise InputError(f"layer: {type(self.model).__name__} does not call {what}, must be one that it calls")
+        return _single(seen[-1].flatten(1))
+
+
+def _single(values: Tensor) -> Tensor:
+    """At least single precision: half precision is for passing through a network, not for sums and differences."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+class Detector(nn.Module, ABC):
+    """A score of an input; higher is more suspicious. A subclass writes `score`.
+
+    Attributes:
+        name: what the catalogue, cards and results call it.
+        requires: methods that its model must have beside `forward`.
+        differentiable: whether the score has a gradient in x. One that has none makes attacks that follow it fail:
+            they refuse it, and say which attacks need no gradient.
+    """
+
+    name: str
+    requires: ClassVar[tuple[str, ...]] = ()
+    differentiable: ClassVar[bool] = True
+
+    @abstractmethod
+    def score(self, evidence: Evidence) -> Tensor:
+        """(B,) scores of the images, judged under `evidence.predicted`."""
+
+    def extra_repr(self) -> str:
+        return repr(self.name)
+
+
+class FittedDetector(Detector):
+    """A detector that needs training images before it can score. A subclass writes `statistics` and `score`.
+
+    `score` reads what `statistics` gave as attributes of the same names; they are saved with the classifier.
+    """
+
+    @abstractmethod
+    def statistics(self, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Tensors by name, from training images x (N, C, H, W) in [0, 1] with labels y (N,); without gradient."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there are statistics."""
+        return bool(self._buffers)
+
+    @final
+    def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> FittedDetector:
+        """Learn from the model's training images (N, C, H, W) in [0, 1] and their labels (N,); returns self."""
+        with torch.no_grad():
+            self.set_statistics(self.statistics(model, x, y))
+        return self
+
+    @final
+    def set_statistics(self, tensors: dict[str, Tensor]) -> None:
+        """Take on statistics that were computed before."""
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+
+def gathered(model: nn.Module, x: Tensor, question: Callable[[Evidence], Tensor]) -> Tensor:
+    """What `question` says of images x (N, C, H, W), batch by batch on the model's device: (N, ...)."""
+    device = device_of(model)
+    (answers,) = batched(lambda part: (question(Evidence(model, part.to(device))),), x)
+    return answers
+
+
+Score: TypeAlias = Callable[[Evidence], Tensor]
+
+
+class FunctionDetector(Detector):
+    """A function of an `Evidence` that gives scores (B,), as a detector.
+
+    Raises:
+        InputError: it does not take one argument.
+    """
+
+    def __init__(self, function: Score) -> None:
+        super().__init__()
+        self.function = function
+        self.name = getattr(function, "__name__", repr(function))
+        try:
+            inspect.signature(function).bind(None)
+        except TypeError as error:
+            raise InputError(
+                f"detector: got {self.name}, must be a function of one Evidence (its logits, energies, ...): {error}"
+            ) from error
+        except ValueError:  # a callable that does not tell its parameters
+            return
+
+    def score(self, evidence: Evidence) -> Tensor:
+        return self.function(evidence)
