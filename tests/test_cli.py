@@ -18,7 +18,7 @@ from PIL import Image
 
 from robustrecon import DefendedClassifier, checkpoint
 from robustrecon.data import Dataset
-from robustrecon.detectors import SCORES
+from robustrecon.detectors import DETECTORS
 
 SCRIPT = shutil.which("robustrecon", path=Path(sys.executable).parent) or "robustrecon"
 
@@ -92,6 +92,51 @@ def test_detect_exit_codes_and_table(
     assert "is calibrated already" in given.stderr
 
 
+def test_a_bad_file_leaves_the_others_their_verdicts(
+    defended: DefendedClassifier, digits: Dataset, pictures: list[Path], tmp_path: Path
+) -> None:
+    path = (
+        DefendedClassifier(defended.model, "global_error")
+        .calibrate(digits.calibration.x, 0.01)
+        .save(tmp_path / "d.safetensors")
+    )
+    files = [pictures[0], tmp_path / "nowhere.png", Path(__file__), pictures[-1]]
+    judged = cli("detect", "--model", path, *files)
+    assert judged.returncode == 2, "the worst of accepted, rejected and unreadable"
+    words = [line.split()[-1] for line in judged.stdout.splitlines()]
+    assert words == ["verdict", "accepted", "unreadable", "unreadable", "rejected"]
+    assert [line.split(": ")[1:3] for line in judged.stderr.splitlines()] == [
+        ["error", str(file)] for file in files[1:3]
+    ]
+    rows = json.loads(cli("detect", "--model", path, "--json", *files).stdout)
+    assert [set(row) == {"file", "error"} for row in rows] == [False, True, True, False]
+
+
+def test_letters_that_a_terminal_does_not_know_are_no_error(
+    defended: DefendedClassifier, digits: Dataset, pictures: list[Path], tmp_path: Path
+) -> None:
+    named = DefendedClassifier(defended.model).calibrate(digits.calibration.x, 0.01)
+    named.classes = [f"ö{k}" for k in range(10)]
+    path = named.save(tmp_path / "d.safetensors")
+    judged = cli("detect", "--model", path, pictures[0], PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert judged.returncode == 0, judged.stderr
+    assert "\\xf6" in judged.stdout
+
+
+def test_an_error_of_the_library_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from robustrecon import detectors
+    from robustrecon.cli import main
+
+    monkeypatch.setattr(detectors, "listing", lambda: 1 / 0)
+    monkeypatch.setattr(sys, "argv", ["robustrecon", "detectors"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 3
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
 def test_ctrl_c_says_that_finished_work_is_kept(tmp_path: Path) -> None:
     listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs do not
     process = subprocess.Popen([SCRIPT, "train"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listens)
@@ -126,7 +171,7 @@ def test_detectors_lists_them_with_citation() -> None:
     listed = cli("detectors")
     assert listed.returncode == 0
     entries = re.split(r"^(?=\w)", listed.stdout, flags=re.M)[1:]
-    assert [entry.partition(":")[0] for entry in entries] == [*SCORES, "any_of(NAME,NAME)"]
+    assert [entry.partition(":")[0] for entry in entries] == [*DETECTORS, "any_of(NAME,NAME)"]
     assert all(re.search(r"\n    .*\b20\d\d\b", entry, flags=re.S) for entry in entries[:-1])
 
 

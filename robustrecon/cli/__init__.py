@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -43,7 +45,14 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line: bad input is one line on stderr and exit code 2, a stopped run is exit code 130."""
+    """Run the command line.
+
+    Bad input is one line on stderr and exit code 2, a stopped run is exit code 130, and an error of this library is a
+    traceback and exit code 3, so that nobody takes it for a verdict.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer letters than a class name has
+            stream.reconfigure(errors="backslashreplace")
     sys.path.append("")  # --attack module:factory finds a module in the current folder, after this library's own
     try:
         code = app(standalone_mode=False) or 0
@@ -51,14 +60,16 @@ def main() -> None:
         code = _fail(error.format_message()) if error.format_message() else 2  # no command: the help is printed
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except ValueError as error:
-        from ..types import InputError
-
-        if not isinstance(error, InputError):
-            raise
-        code = _fail(str(error))
     except OSError as error:
         code = _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except Exception as error:
+        from ..types import InputError
+
+        if isinstance(error, InputError):
+            code = _fail(str(error))
+        else:
+            traceback.print_exc()
+            code = 3
     if code == 130:  # typer gives it for a keyboard interrupt too
         print("robustrecon: stopped; finished work is kept (train goes on with --resume)", file=sys.stderr)
     sys.exit(code)

@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import DataDir, Device, Json
+
+if TYPE_CHECKING:
+    from ..defence import DefendedClassifier
+
+
+@dataclass(frozen=True)
+class FileVerdict:
+    """What the detector says of one file.
+
+    Attributes:
+        file: the path as it was given.
+        label, score, p_value, rejected: as of `Verdict`; None for a file that could not be read.
+        class_name: the label's name, where it is known.
+        error: why the file could not be read, else None.
+    """
+
+    file: str
+    label: int | None = None
+    class_name: str | None = None
+    score: float | None = None
+    p_value: float | None = None
+    rejected: bool | None = None
+    error: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Without `error` for a file that was judged, and with nothing else for one that was not."""
+        if self.error is not None:
+            return {"file": self.file, "error": self.error}
+        found = asdict(self)
+        del found["error"]
+        return {("class" if key == "class_name" else key): value for key, value in found.items()}
 
 
 def detect(
@@ -19,50 +53,68 @@ def detect(
     ] = Path("runs/digits"),
     detector: Annotated[
         str | None,
-        typer.Option(help="label_margin (the default), global_error, cycle, marginal or 'any_of(NAME,NAME)'."),
+        typer.Option(help="A detector (see `robustrecon detectors`) or 'any_of(NAME,NAME)'; label_margin by default."),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Bound on the false-alarm rate; 0.05 by default.")] = None,
     data_dir: DataDir = Path("data"),
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Judge image files; exit code 1 when any is rejected.
+    """Judge image files. Exit code 0: all are accepted, 1: one is rejected, 2: one cannot be read.
 
     A trained model is calibrated first, on the calibration part of the data it was trained on; a saved
     DefendedClassifier is calibrated already. Images are converted to the model's channels and resized.
     """
-    from ..data import read_images
     from ..subject import load_defended
 
-    defended = load_defended(model, detector, alpha, data_dir, device)
-    assert defended.image_shape is not None  # every model that can be loaded by path says it
-    verdict = defended.inspect(read_images(files, defended.image_shape))
-    rows: list[dict[str, Any]] = [
-        {
-            "file": str(file),
-            "label": label,
-            "class": defended.classes[label] if defended.classes else None,
-            "score": score,
-            "p_value": p_value,
-            "rejected": rejected,
-        }
-        for file, label, score, p_value, rejected in zip(
-            files,
-            verdict.label.tolist(),
-            verdict.score.tolist(),
-            verdict.p_value.tolist(),
-            verdict.rejected.tolist(),
-            strict=True,
-        )
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    else:
-        width = max(len(row["file"]) for row in rows)
-        print(f"{'file':<{width}}  {'label':>8}  {'score':>10}  {'p-value':>8}  verdict")
-        for row in rows:
-            name = row["label"] if row["class"] is None else row["class"].split(" - ")[0]
-            judged = "rejected" if row["rejected"] else "accepted"
-            print(f"{row['file']:<{width}}  {name:>8}  {row['score']:>10.4g}  {row['p_value']:>8.4f}  {judged}")
-    if verdict.rejected.any():
-        raise typer.Exit(1)
+    verdicts = _judged(load_defended(model, detector, alpha, data_dir, device), files)
+    print(json.dumps([verdict.to_json() for verdict in verdicts], indent=2) if as_json else _table(verdicts))
+    for verdict in verdicts:
+        if verdict.error is not None:
+            print(f"robustrecon: error: {verdict.error}", file=sys.stderr)
+    code = 2 if any(each.error for each in verdicts) else int(any(each.rejected for each in verdicts))
+    if code:
+        raise typer.Exit(code)
+
+
+def _judged(defended: DefendedClassifier, files: Sequence[Path]) -> list[FileVerdict]:
+    """A verdict a file, in their order; one that cannot be read does not keep the others from being judged."""
+    import torch
+
+    from ..data import read_images
+    from ..types import InputError
+
+    if defended.image_shape is None:
+        raise InputError("model: does not say the shape of its images, must say it to judge files")
+    images, verdicts = [], {}
+    for index, file in enumerate(files):
+        try:
+            images.append((index, read_images([file], defended.image_shape)))
+        except InputError as error:
+            verdicts[index] = FileVerdict(str(file), error=str(error))
+    if images:
+        verdict = defended.inspect(torch.cat([x for _, x in images]))
+        for row, (index, _) in enumerate(images):
+            label = int(verdict.label[row])
+            verdicts[index] = FileVerdict(
+                str(files[index]),
+                label,
+                defended.classes[label] if defended.classes else None,
+                verdict.score[row].item(),
+                verdict.p_value[row].item(),
+                bool(verdict.rejected[row]),
+            )
+    return [verdicts[index] for index in range(len(files))]
+
+
+def _table(verdicts: Sequence[FileVerdict]) -> str:
+    width = max(len(verdict.file) for verdict in verdicts)
+    lines = [f"{'file':<{width}}  {'label':>8}  {'score':>10}  {'p-value':>8}  verdict"]
+    for verdict in verdicts:
+        if verdict.score is None or verdict.p_value is None:
+            lines.append(f"{verdict.file:<{width}}  {'–':>8}  {'–':>10}  {'–':>8}  unreadable")
+            continue
+        name = verdict.label if verdict.class_name is None else verdict.class_name.split(" - ")[0]
+        said = "rejected" if verdict.rejected else "accepted"
+        lines.append(f"{verdict.file:<{width}}  {name:>8}  {verdict.score:>10.4g}  {verdict.p_value:>8.4f}  {said}")
+    return "\n".join(lines)
