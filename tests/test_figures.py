@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -211,6 +216,59 @@ def test_a_model_without_a_decoder_or_for_other_images_is_refused(
     _, other = marked(blind)
     with pytest.raises(InputError, match=r"data: marked has 4 classes of \(1, 8, 8\) images, must have 10"):
         figures.reconstruction(model, other)
+
+
+NEW_FIGURE = """
+from dataclasses import dataclass
+import numpy as np
+from .base import Drawable, Measure
+
+@dataclass(frozen=True)
+class Brightness(Drawable):
+    means: np.ndarray
+    measures = property(lambda self: {"brightness": Measure.mean(self.means)})
+    caption = "The mean pixel of every test image."
+
+    def plot(self, ax):
+        ax.hist(self.means)
+
+def brightness(model, data, seed=0):
+    return Brightness(data.test.x.numpy().mean((1, 2, 3)))
+"""
+
+
+def test_a_new_figure_is_one_module_and_one_line(model_dir: Path, tmp_path: Path) -> None:
+    root = Path(figures.__file__).parents[2]
+    for package in ("attacks", "robustrecon"):
+        shutil.copytree(root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / "robustrecon" / "figures"
+    (folder / "histograms.py").write_text(NEW_FIGURE)
+    registry = (folder / "__init__.py").read_text()
+    line = '    "leakage": "leaks:leakage",\n'
+    assert line in registry
+    (folder / "__init__.py").write_text(registry.replace(line, f'{line}    "brightness": "histograms:brightness",\n'))
+
+    def command(*arguments: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "500"}
+        run = [sys.executable, "-m", "robustrecon", "figures", *arguments]
+        done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "leakage, brightness" in command("--help")
+    out = command("--model", str(model_dir), "--figure", "brightness", "--out", "out")
+    assert "brightness: 0." in out
+    assert (tmp_path / "out" / "brightness.png").is_file()
+
+
+def test_every_figure_is_found_by_its_name_and_hidden_by_no_module() -> None:
+    for name in figures.FIGURES:
+        assert getattr(figures, name) is figures.load(name)
+        assert importlib.util.find_spec(f"robustrecon.figures.{name}") is None
+    with pytest.raises(AttributeError):
+        figures.leak  # noqa: B018
+    with pytest.raises(InputError, match="figure: unknown name 'leakages'; did you mean 'leakage'?"):
+        figures.load("leakages")
 
 
 def test_a_sheet_has_every_image_in_its_place() -> None:
