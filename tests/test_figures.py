@@ -24,9 +24,10 @@ from robustrecon import InputError, StyleMemoryNet, figures
 from robustrecon.cli import main
 from robustrecon.data import Dataset
 from robustrecon.data.splits import Part
-from robustrecon.figures.base import GAP, Array, sheet
+from robustrecon.figures.base import Array
 from robustrecon.figures.judge import PlainCNN
 from robustrecon.figures.mistakes import auroc
+from robustrecon.figures.sheets import GAP, sheet
 
 
 class Pixels(figures.Judge):

@@ -11,22 +11,10 @@ import numpy as np
 from ..data import Dataset
 from ..models import EnergyModel
 from ..types import InputError
-from .base import (
-    Array,
-    Drawable,
-    Encoded,
-    Measure,
-    check_count,
-    checked,
-    decode,
-    distances,
-    encode,
-    farthest,
-    pairs_within,
-    short,
-    show,
-)
+from .base import Array, Drawable, Measure, check_count
+from .encoding import Encoded, checked, decode, distances, encode, farthest, pairs_within
 from .judge import Judge
+from .sheets import short, show
 
 LIKE = 1000  # training images of a class that a drawing's nearest is looked for among
 

@@ -16,7 +16,8 @@ from ..data.splits import to_float
 from ..files import slug
 from ..runtime import Progress, resolve_device, seeded
 from ..types import ImageShape, InputError
-from .base import Array, asked, logits_of
+from .base import Array
+from .encoding import asked, logits_of
 
 SEED = 101
 EPOCHS = 3

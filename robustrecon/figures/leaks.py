@@ -11,7 +11,8 @@ import numpy as np
 from .. import plotting
 from ..data import Dataset
 from ..models import EnergyModel
-from .base import Array, Drawable, Measure, checked, encode, energies
+from .base import Array, Drawable, Measure
+from .encoding import checked, encode, energies
 
 READ, EXPLAINED = "class read from the style", "lowest energy is the true label's"
 

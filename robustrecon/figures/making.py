@@ -20,7 +20,8 @@ from ..files import atomic_write, check_writable
 from ..runtime import device_of
 from ..types import InputError
 from . import load, selected
-from .base import check_count, checked, draw
+from .base import check_count, draw
+from .encoding import checked
 from .judge import Judge, train_judge
 
 FILE = "figures.json"

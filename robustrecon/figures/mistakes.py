@@ -16,7 +16,9 @@ from ..data import Dataset
 from ..detectors import SCORES, wants_redrawn
 from ..models import EnergyModel
 from ..types import unknown_name
-from .base import Array, Drawable, Measure, check_count, checked, decode, encode, energies, logits_of, short, show
+from .base import Array, Drawable, Measure, check_count
+from .encoding import checked, decode, encode, energies, logits_of
+from .sheets import short, show
 
 CONFIDENCE = "confidence"  # the classifier's own, beside the detectors
 

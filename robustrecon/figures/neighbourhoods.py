@@ -11,7 +11,9 @@ import numpy as np
 from ..data import Dataset
 from ..models import EnergyModel
 from ..types import InputError
-from .base import Array, Drawable, Measure, check_count, checked, distances, encode, short, show
+from .base import Array, Drawable, Measure, check_count
+from .encoding import checked, distances, encode
+from .sheets import short, show
 
 SPACES = ("image", "style")
 NEAREST = 97  # the paper's number

@@ -9,20 +9,9 @@ import numpy as np
 
 from ..data import Dataset
 from ..models import EnergyModel
-from .base import (
-    Array,
-    Drawable,
-    Measure,
-    check_count,
-    checked,
-    decode,
-    distance,
-    distances,
-    encode,
-    farthest,
-    short,
-    show,
-)
+from .base import Array, Drawable, Measure, check_count
+from .encoding import checked, decode, distance, distances, encode, farthest
+from .sheets import short, show
 
 
 @dataclass(frozen=True)

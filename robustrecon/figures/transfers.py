@@ -11,8 +11,10 @@ import numpy as np
 from .. import plotting
 from ..data import Dataset
 from ..models import EnergyModel
-from .base import Array, Drawable, Measure, check_count, checked, decode, encode, of_class, short, show
+from .base import Array, Drawable, Measure, check_count
+from .encoding import checked, decode, encode, of_class
 from .judge import Judge
+from .sheets import short, show
 
 
 @dataclass(frozen=True)
