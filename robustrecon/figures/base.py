@@ -24,13 +24,13 @@ WIDTH = 9.0  # inches
 
 @dataclass(frozen=True)
 class Measure:
-    """A number over a whole test set, or over many draws from it.
+    """A number that was measured on n test images, or on n pairs of them.
 
     Attributes:
-        value: the mean, or the share.
-        n: of how many.
-        spread: standard deviation over these n, of a mean.
-        interval: 95 % interval of a share (Clopper-Pearson) or of an AUROC.
+        value: a mean, a share or an AUROC.
+        n: how many images or pairs it is of.
+        spread: standard deviation of the n values; of a mean only.
+        interval: 95 % confidence interval, of a share (Clopper-Pearson) or an AUROC (DeLong) only.
     """
 
     value: float
@@ -40,32 +40,32 @@ class Measure:
 
     @staticmethod
     def mean(values: Array) -> Measure:
-        """Of values (n,), with their standard deviation."""
+        """The mean of values (n,), with their standard deviation."""
         return Measure(float(values.mean()), len(values), float(values.std(ddof=1)) if len(values) > 1 else 0.0)
 
     @staticmethod
     def share(flags: Array) -> Measure:
-        """Of true flags (n,), with its interval."""
+        """The share of flags (n,) that are true, with its 95 % interval."""
         low, high = clopper_pearson(int(flags.sum()), len(flags))
         return Measure(float(flags.mean()), len(flags), interval=(low, high))
 
 
 class Drawable(ABC):
-    """What a figure's function returns: arrays, with what was measured on them and how they are drawn."""
+    """What a figure's function returns: arrays, with the numbers measured on them and how to draw them."""
 
     @property
     @abstractmethod
     def measures(self) -> dict[str, Measure]:
-        """The numbers that go into a table, by name."""
+        """The measured numbers by name, as `figures.json` and the tables have them."""
 
     @property
     @abstractmethod
     def caption(self) -> str:
-        """What the picture shows, of how many images."""
+        """What the picture shows, and on how many images the numbers in it were measured."""
 
     @abstractmethod
     def plot(self, ax: Any) -> None:
-        """Draw it on matplotlib axes."""
+        """Draw the picture on matplotlib axes."""
 
     @property
     def further(self) -> dict[str, Callable[[Any], None]]:
@@ -80,9 +80,13 @@ def check_count(value: int, argument: str, least: int = 1) -> None:
 
 
 def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
-    """`figure` and its further pictures as PNG and as SVG, each with `title` above it and the caption below.
+    """Write `figure` and its further pictures as PNG and SVG, each with `title` above it and the caption below.
 
-    Returns the files: `path` with either suffix, and for further pictures with their name before it.
+    Args:
+        path: of the pictures, without a suffix; the names of further pictures are appended to it.
+
+    Returns:
+        The files that were written.
     """
     written = []
     for name, plot in {"": figure.plot, **figure.further}.items():
@@ -99,7 +103,7 @@ def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
 
 
 def _fit(canvas: Figure, axes: Axes) -> None:
-    """Make the figure of a sheet as high as its images need."""
+    """Give the canvas of a sheet of images the height that the images need."""
     height, width = axes.images[0].get_size() if axes.images else (1, 4)
     canvas.set_size_inches(WIDTH, WIDTH * height / width + 1.8)
     canvas.draw_without_rendering()

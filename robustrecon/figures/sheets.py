@@ -1,4 +1,4 @@
-"""Sheets of small images."""
+"""Sheets: many small images in rows and columns, with labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GAP = 2  # pixels between the images of a sheet
 
 
 def sheet(images: Array) -> Array:
-    """Images (R, S, C, H, W) laid out in R rows and S columns on white: (height, width) grey, or with three colours."""
+    """Images (R, S, C, H, W) in R rows and S columns on white: one image (height, width), or (height, width, 3)."""
     rows, columns, channels, height, width = images.shape
     canvas = np.ones((rows, height + GAP, columns, width + GAP, channels), dtype=np.float32)
     canvas[:, :height, :, :width] = images.clip(0, 1).transpose(0, 3, 1, 4, 2)
@@ -28,7 +28,7 @@ def show(
     columns: Sequence[str] = (),
     below: Sequence[str] = (),
 ) -> None:
-    """Draw images (R, S, C, H, W) as a sheet on `ax`, with a name a row, and a name above and below a column."""
+    """Draw images (R, S, C, H, W) as a sheet on `ax`, with labels of the rows, and above and below the columns."""
     ax.imshow(sheet(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
     height, width = (size + GAP for size in images.shape[3:])
@@ -40,5 +40,5 @@ def show(
 
 
 def short(name: str) -> str:
-    """A class name fit for a small label: torchvision calls MNIST's "3 - three"."""
+    """A class name without its explanation: torchvision calls a class of MNIST "3 - three"."""
     return name.split(" - ")[0]
