@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, and everything that is not a checkpoint."""
+"""Whole checkpoints load; everything else is one clear line."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_file_of_a_newer_version_is_not_called_foreign(saved: Path) -> None:
         load(saved)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such checkpoint .* or a folder that `robustrecon train` wrote"):
         load(tmp_path / "nowhere")
 

@@ -1,4 +1,4 @@
-"""Models that come with the package: made, found by name, checked, listed, and as accurate as they say."""
+"""Shipped models are found by name, checked, listed, and as accurate as their cards say."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_path_that_exists_wins(file: Path, tmp_path: Path) -> None:
     assert not torch.equal(load("brief/digits").state_dict()["head.weight"], other.head.weight)
 
 
-def test_unknown_names(file: Path) -> None:
+def test_unknown_names_are_errors_with_the_nearest_name(file: Path) -> None:
     with pytest.raises(InputError) as error:
         load("breif/digits")
     assert str(error.value) == (
@@ -123,7 +123,7 @@ def test_damage_is_found_wherever_it_is(file: Path) -> None:
             found = load("brief/digits").state_dict()
         except InputError:
             continue
-        assert place < header, f"byte {place} of the tensors was changed and not missed"
+        assert place < header, f"byte {place} of the tensors was changed and nobody noticed"
         assert all(torch.equal(weight, right[name]) for name, weight in found.items()), f"byte {place} of the header"
 
 
@@ -137,7 +137,9 @@ def test_damage_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         assert errors.startswith(f"robustrecon: error: {file}: is damaged")
 
 
-def test_listing(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_listing_has_what_the_card_says(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     card = checkpoint.load(file).card
     code, out, _ = command(monkeypatch, capsys, "models")
     assert code == 0

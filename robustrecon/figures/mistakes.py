@@ -85,7 +85,8 @@ class Misclassified(Drawable):
             f"Of n = {len(self.y):,} test images {better.n} are misclassified. For {better.value:.1%} [{low:.1%}, "
             f"{high:.1%}] of these the true label has a lower energy E than the predicted one; for "
             f"{m['another_label_explains_correct_better'].value:.1%} of the correctly classified images another label "
-            f"has a lower energy. AUROC of misclassified against correctly classified images: {found}."
+            f"has a lower energy. AUROC of misclassified against correctly classified images: {found}. p is the "
+            "softmax probability of the predicted label."
         )
 
     def risk_coverage(self, detector: str) -> tuple[Array, Array]:
@@ -112,7 +113,7 @@ class Misclassified(Drawable):
             np.stack([self.originals[first], self.as_predicted[first], self.as_true[first]]),
             rows=("image", "as predicted", "under true label"),
             columns=[
-                f"true {names[t]}\npredicted {names[k]}\nconfidence {p:.0%}"
+                f"true {names[t]}\npredicted {names[k]}\np = {p:.0%}"
                 for t, k, p in zip(true, label, confidence, strict=True)
             ],
             below=[
