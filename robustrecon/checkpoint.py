@@ -1,8 +1,8 @@
-"""Checkpoints: tensors as safetensors, everything else as a JSON card; nothing that can run code.
+"""Checkpoints: tensors in a safetensors file, everything else in a JSON card. Neither can hold code.
 
-The card travels inside the safetensors file and stands beside it as a readable `.json`. The file alone is
-complete, so one atomic rename is the whole commit; a card beside it that says something else is an error.
-The layout is that of the safetensors format: an 8-byte header length, a JSON header, the tensors' bytes.
+The card is stored in the header of the safetensors file, and once more in a readable `.json` file beside it. The
+safetensors file alone is a complete checkpoint, so that one atomic rename replaces it. A `.json` file that differs from
+the stored card is an error. A safetensors file is an 8-byte header length, a JSON header and the tensors' bytes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name and the card that describes them (its `sha256` covers both)."""
+    """Tensors by name, and the card that describes them; the card's `sha256` is the hash of both."""
 
     tensors: dict[str, Tensor]
     card: dict[str, Any]
@@ -45,15 +46,15 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InputError(f"path: got {path}, must end in .safetensors")
-    # Cloned, since tied weights share memory, which the format does not allow.
-    still = {
+    # Tied weights share memory, which safetensors does not allow: each tensor is copied.
+    copied = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     described = {"format": FORMAT, **card}
-    complete = {**described, "sha256": _sealed(safetensors.torch.save(still), described)}
-    blob = safetensors.torch.save(still, metadata={"card": json.dumps(complete)})
+    complete = {**described, "sha256": _sealed(safetensors.torch.save(copied), described)}
+    blob = safetensors.torch.save(copied, metadata={"card": json.dumps(complete)})
     beside = path.with_suffix(".json")
-    # Killed at any point, what lies there is loadable: the old pair, one file alone, or the new pair.
+    # A run that is killed here leaves the old pair of files, one safetensors file or the new pair: each can be loaded.
     if beside.exists():
         beside.unlink()
     atomic_write(path, blob)
@@ -65,8 +66,8 @@ def load(path: str | Path) -> Checkpoint:
     """Read a checkpoint: a .safetensors file, or a folder that holds `model.safetensors`.
 
     Raises:
-        InputError: nothing there, a pickle, a truncated, damaged or foreign file, or a card beside it that
-            says something else.
+        InputError: no such file, a pickle, a truncated, damaged or foreign file, one that a newer version wrote, or a
+            `.json` file beside it that differs from its card.
     """
     path = Path(path)
     if path.is_dir():
@@ -87,20 +88,22 @@ def load(path: str | Path) -> Checkpoint:
     except SafetensorError as error:
         raise InputError(f"{path}: is not a whole safetensors file ({error})") from error
     card = _embedded_card(blob)
-    if card is None:
-        raise InputError(f"{path}: is a foreign safetensors file, must carry a {FORMAT} card")
+    written_as = str(card.get("format"))
+    if written_as != FORMAT:
+        if re.fullmatch(r"robustrecon/\d+", written_as):
+            raise InputError(
+                f"{path}: has the format {written_as}, which a newer version of robustrecon wrote; this version reads "
+                f"{FORMAT}"
+            )
+        raise InputError(f"{path}: is a foreign safetensors file, must hold a {FORMAT} card")
     if card.get("sha256") != _sealed(blob, card):
         raise InputError(f"{path}: is damaged, or its card was edited: they do not have the hash that the card gives")
     _check_card_beside(path, card)
     return Checkpoint(tensors, card)
 
 
-def _header_end(blob: bytes) -> int:
-    return 8 + int.from_bytes(blob[:8], "little")
-
-
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Hash of tensors by name, whatever else their checkpoint says."""
+    """SHA-256 of named tensors, which does not depend on the card that they are stored with."""
     found = hashlib.sha256()
     for name in sorted(tensors):
         found.update(name.encode())
@@ -109,20 +112,25 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _sealed(blob: bytes, card: Mapping[str, Any]) -> str:
-    """Hash of the card and of the tensors' bytes."""
+    """SHA-256 of the card, without its own `sha256`, and of the tensors' bytes."""
     described = {key: value for key, value in card.items() if key != "sha256"}
     found = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     found.update(memoryview(blob)[_header_end(blob) :])
     return found.hexdigest()
 
 
-def _embedded_card(blob: bytes) -> dict[str, Any] | None:
+def _header_end(blob: bytes) -> int:
+    return 8 + int.from_bytes(blob[:8], "little")
+
+
+def _embedded_card(blob: bytes) -> dict[str, Any]:
+    """The card in the header of a safetensors file; empty where the header holds none."""
     header = json.loads(blob[8 : _header_end(blob)])
     try:
         card = json.loads(header["__metadata__"]["card"])
     except (KeyError, TypeError, ValueError):
-        return None
-    return card if isinstance(card, dict) and card.get("format") == FORMAT else None
+        return {}
+    return card if isinstance(card, dict) else {}
 
 
 def _check_card_beside(path: Path, card: dict[str, Any]) -> None:

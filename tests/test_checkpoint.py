@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, and everything that is not a checkpoint."""
+"""Whole checkpoints load; everything else is one clear line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from robustrecon import InputError, checkpoint, load
+from robustrecon import InputError, checkpoint, load, models
 
 
 @pytest.fixture
@@ -124,7 +124,14 @@ def test_a_card_beside_that_does_not_match_is_refused(saved: Path) -> None:
     [
         ({"style_dim": 8}, "do not match the card's architecture"),
         ({"name": "style-memroy"}, "did you mean 'style-memory'"),
-        ({"wings": 2}, "cannot be built"),
+        (
+            {"name": "egc"},
+            r"architecture: this version of robustrecon \(.*\) does not know 'egc' .*known: style",
+        ),
+        ({"wings": 2}, "architecture: style-memory has no option 'wings'"),
+        ({"blokcs": 2}, "architecture: style-memory has no option 'blokcs'; did you mean 'blocks'?"),
+        ({"name": None}, "architecture: got .* must be an object with the `name` of an architecture"),
+        ({"width": "wide"}, "architecture: style-memory cannot be built"),
     ],
 )
 def test_an_embedded_card_that_does_not_match_the_weights_is_refused(
@@ -133,11 +140,43 @@ def test_an_embedded_card_that_does_not_match_the_weights_is_refused(
     whole = checkpoint.load(saved)
     card = whole.card | {"architecture": whole.card["architecture"] | change}
     checkpoint.save(saved / "model.safetensors", whole.tensors, card)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
+        load(saved)
+    assert str(error.value).startswith(f"{saved}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_options_that_a_card_lacks_have_their_defaults(saved: Path) -> None:
+    whole = checkpoint.load(saved)
+    checkpoint.save(saved / "model.safetensors", whole.tensors, whole.card | {"architecture": {"name": "style-memory"}})
+    assert models.architecture(load(saved)) == whole.card["architecture"]
+
+
+def test_a_card_without_an_architecture_is_no_model(saved: Path) -> None:
+    whole = checkpoint.load(saved)
+    for card in ({}, {"architecture": ["style-memory"]}):
+        checkpoint.save(saved / "model.safetensors", whole.tensors, card)
+        with pytest.raises(InputError, match=f"{saved}: .*architecture"):
+            load(saved)
+
+
+def test_a_file_of_a_newer_version_is_not_called_foreign(saved: Path) -> None:
+    tensors = {"w": torch.ones(2)}
+    path = saved / "model.safetensors"
+    path.with_suffix(".json").unlink()
+    safetensors.torch.save_file(tensors, path, metadata={"card": json.dumps({"format": "robustrecon/2"})})
+    with pytest.raises(InputError) as error:
+        load(saved)
+    assert str(error.value) == (
+        f"{path}: has the format robustrecon/2, which a newer version of robustrecon wrote; this version reads "
+        "robustrecon/1"
+    )
+    safetensors.torch.save_file(tensors, path, metadata={"card": json.dumps({"format": "other/2"})})
+    with pytest.raises(InputError, match="foreign safetensors file"):
         load(saved)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such checkpoint .* or a folder that `robustrecon train` wrote"):
         load(tmp_path / "nowhere")
 

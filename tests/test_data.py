@@ -1,4 +1,4 @@
-"""Data sets in disjoint parts, upright, labelled from 0, and clear words when they are not there."""
+"""Data sets have disjoint parts, upright images and labels from 0; missing data is a clear error."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_split_is_the_same_every_time_and_leaves_the_random_state(digits: Datase
     assert torch.equal(again.test.y, digits.test.y)
 
 
-def test_mnist(data_dir: Path) -> None:
+def test_mnist_has_its_parts_and_its_test_set_in_the_original_order(data_dir: Path) -> None:
     data = load_data("mnist", data_dir)
     assert_parts(data)
     assert (len(data.train), len(data.calibration), len(data.test)) == (55000, 5000, 10000)
@@ -74,7 +74,7 @@ def test_emnist_letters_stand_upright_and_start_at_0(data_dir: Path) -> None:
 
 def test_fashion_mnist_has_the_layout_of_mnist(data_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "FashionMNIST").mkdir()
-    (tmp_path / "FashionMNIST" / "raw").symlink_to(data_dir / "MNIST" / "raw")  # other pictures, the same files
+    (tmp_path / "FashionMNIST" / "raw").symlink_to(data_dir / "MNIST" / "raw")  # MNIST's files in place of its own
     data = load_data("fashion-mnist", tmp_path)
     assert_parts(data)
     assert data.classes[0] == "T-shirt/top"
@@ -111,7 +111,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_folder_a_class(photos: Path) -> None:
+def test_a_folder_for_each_class_is_a_data_set(photos: Path) -> None:
     data = load_data(f"folder:{photos}")
     assert_parts(data)
     assert data.classes == ("cat", "dog", "emu")
@@ -119,7 +119,7 @@ def test_folder_a_class(photos: Path) -> None:
     assert len(data.train) + len(data.calibration) + len(data.test) == 24
 
 
-def test_folder_with_train_and_test(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_with_train_and_test_keeps_its_test_set(photos: Path, tmp_path: Path) -> None:
     both = tmp_path / "both"
     both.mkdir()
     (both / "test").symlink_to(photos)
@@ -174,13 +174,13 @@ def test_pixels_survive_exactly(photos: Path) -> None:
         ("folder:/nowhere/at/all", "data: no folder /nowhere/at/all"),
     ],
 )
-def test_unknown_data(name: str, message: str) -> None:
+def test_unknown_data_is_an_error_with_the_nearest_name(name: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         load_data(name)
     assert message in str(error.value)
 
 
-def test_bad_folders(photos: Path, tmp_path: Path) -> None:
+def test_bad_folders_and_damaged_images_are_named(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 0 class folders, must have at least 2"):
         load_data(f"folder:{photos / 'cat'}")
     (photos / "fox").mkdir()
@@ -212,7 +212,7 @@ def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_torchvision_opens_in_a_fresh_interpreter() -> None:
-    """Beside a CPU-only torch the registry's torchvision does not import by itself."""
+    """With a CPU-only torch, torchvision from the package registry cannot be imported directly."""
     code = """
 import robustrecon
 from robustrecon.data._torchvision import datasets, transforms

@@ -1,8 +1,13 @@
-"""The paper's experiments: what they measure is checked where the answer is known."""
+"""The paper's experiments, measured on models and data for which the answers are known."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +20,14 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from robustrecon import InputError, StyleMemoryNet, figures
+from robustrecon import EnergyModel, InputError, StyleMemoryNet, figures
 from robustrecon.cli import main
 from robustrecon.data import Dataset
 from robustrecon.data.splits import Part
-from robustrecon.figures.base import GAP, Array, sheet
+from robustrecon.figures.base import Array
 from robustrecon.figures.judge import PlainCNN
 from robustrecon.figures.mistakes import auroc
+from robustrecon.figures.sheets import GAP, sheet
 
 
 class Pixels(figures.Judge):
@@ -60,7 +66,7 @@ def blind(k: int, draw: np.random.Generator) -> Array:
     return draw.random(4)
 
 
-def test_a_probe_reads_a_style_that_tells_the_class_and_no_other() -> None:
+def test_a_probe_predicts_the_class_from_a_style_that_tells_it_and_from_no_other() -> None:
     telling, data = marked(lambda k, draw: np.eye(4)[k])
     assert figures.leakage(telling, data).measures["class_read_from_style_style-memory"].value == 1
     network, data = marked(blind)
@@ -103,24 +109,24 @@ def test_more_neighbours_than_images_are_refused() -> None:
 def test_misclassified_images_and_the_curve_of_risk_and_coverage() -> None:
     network, data = marked(blind, n=40)
     y = data.test.y.clone()
-    y[[3, 8]] = (y[[3, 8]] + 1) % 4  # the network says what these were before
+    y[[3, 8]] = (y[[3, 8]] + 1) % 4  # the network predicts their former labels
     made = figures.misclassified(network, replace(data, test=Part(data.test.images, y)))
-    assert sorted(made.chosen.tolist()) == [3, 8]
-    x = data.test.x[made.chosen]
+    assert sorted(made.indices.tolist()) == [3, 8]
+    x = data.test.x[made.indices]
     logits, style = network.encode(x)
-    for drawn, label in ((made.as_read, logits.softmax(1)), (made.as_true, torch.eye(4)[y[made.chosen]])):
+    for drawn, label in ((made.as_predicted, logits.softmax(1)), (made.as_true, torch.eye(4)[y[made.indices]])):
         np.testing.assert_allclose(drawn, network.decode(label, style).detach(), atol=1e-5)
     cost = (torch.as_tensor(made.as_true) - x).square().flatten(1).sum(1)
-    np.testing.assert_allclose(made.energies[made.chosen, y[made.chosen]], cost, rtol=1e-4)
+    np.testing.assert_allclose(made.energies[made.indices, y[made.indices]], cost, rtol=1e-4)
     assert made.measures["misclassified"].value == 2 / 40
-    better = made.energies[made.chosen, y[made.chosen]] < made.energies[made.chosen, (y[made.chosen] - 1) % 4]
+    better = made.energies[made.indices, y[made.indices]] < made.energies[made.indices, (y[made.indices] - 1) % 4]
     assert made.measures["true_label_explains_misclassified_better"].value == better.mean()
-    few = {"y": np.zeros(4, int), "labels": np.array([0, 1, 0, 1]), "energies": np.zeros((4, 4))}
-    told = replace(made, scores={"s": np.array([0.1, 0.2, 0.3, 0.4])}, **few)
-    coverage, risk = told.risk_coverage("s")
+    four_images = {"y": np.zeros(4, int), "labels": np.array([0, 1, 0, 1]), "energies": np.zeros((4, 4))}
+    small = replace(made, scores={"s": np.array([0.1, 0.2, 0.3, 0.4])}, **four_images)
+    coverage, risk = small.risk_coverage("s")
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
     assert risk.tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
-    assert told.measures["auroc_s"].value == 0.75
+    assert small.measures["auroc_s"].value == 0.75
 
 
 def test_auroc_is_scikit_learns_and_its_interval_covers() -> None:
@@ -134,14 +140,16 @@ def test_auroc_is_scikit_learns_and_its_interval_covers() -> None:
     assert 0.9 < covered < 0.99
 
 
-def test_nothing_misclassified_is_drawn_as_that() -> None:
+def test_a_model_without_errors_has_a_picture_that_says_so() -> None:
     network, data = marked(blind, n=40)
     made = figures.misclassified(network, data)
     assert made.measures["misclassified"].value == 0
     made.plot(Figure().subplots())
 
 
-def test_mixed_pixels_go_in_even_steps_in_features_that_are_pixels(model: StyleMemoryNet, digits: Dataset) -> None:
+def test_interpolated_pixels_have_equal_steps_in_features_that_are_pixels(
+    model: StyleMemoryNet, digits: Dataset
+) -> None:
     made = figures.interpolation(model, digits, Pixels(), pairs=20)
     assert made.pixels.largest_step == pytest.approx(1 / 10, abs=1e-4)
     assert (made.styles.largest_step > 1 / 10).all()
@@ -166,10 +174,12 @@ def test_ends_of_two_classes_are_refused(model: StyleMemoryNet, digits: Dataset)
         figures.interpolation(model, digits, Pixels(), ends=[(0, other)], pairs=10)
 
 
-def test_a_judge_that_always_says_three_obeys_only_three(model: StyleMemoryNet, digits: Dataset) -> None:
+def test_only_transfers_to_three_are_recognised_by_a_judge_that_always_says_three(
+    model: StyleMemoryNet, digits: Dataset
+) -> None:
     made = figures.style_transfer(model, digits, Pixels(), n=200)
-    assert (made.obeyed[:, 3] == 1).all()
-    assert np.delete(made.obeyed, 3, axis=1).max() == 0
+    assert (made.recognised[:, 3] == 1).all()
+    assert np.delete(made.recognised, 3, axis=1).max() == 0
     asked = np.mean(np.where(made.y == 3, 0, 1 / 9))
     assert made.measures["transfers_of_the_asked_class"].value == pytest.approx(asked)
     assert made.measures["transfers_still_of_the_own_class"].value == pytest.approx(np.mean(made.y == 3))
@@ -213,6 +223,86 @@ def test_a_model_without_a_decoder_or_for_other_images_is_refused(
         figures.reconstruction(model, other)
 
 
+NEW_FIGURE = """
+from dataclasses import dataclass
+import numpy as np
+from .base import Drawable, Measure
+
+@dataclass(frozen=True)
+class Brightness(Drawable):
+    means: np.ndarray
+    measures = property(lambda self: {"brightness": Measure.mean(self.means)})
+    caption = "The mean pixel of every test image."
+
+    def plot(self, ax):
+        ax.hist(self.means)
+
+def brightness(model, data, seed=0):
+    return Brightness(data.test.x.numpy().mean((1, 2, 3)))
+"""
+
+
+def test_a_new_figure_is_one_module_and_one_line(model_dir: Path, tmp_path: Path) -> None:
+    root = Path(figures.__file__).parents[2]
+    for package in ("attacks", "robustrecon"):
+        shutil.copytree(root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / "robustrecon" / "figures"
+    (folder / "histograms.py").write_text(NEW_FIGURE)
+    registry = (folder / "__init__.py").read_text()
+    line = '    "leakage": "leaks:leakage",\n'
+    assert line in registry
+    (folder / "__init__.py").write_text(registry.replace(line, f'{line}    "brightness": "histograms:brightness",\n'))
+
+    def command(*arguments: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "500"}
+        run = [sys.executable, "-m", "robustrecon", "figures", *arguments]
+        done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "leakage, brightness" in command("--help")
+    out = command("--model", str(model_dir), "--figure", "brightness", "--out", "out")
+    assert "brightness: 0." in out
+    assert (tmp_path / "out" / "brightness.png").is_file()
+
+
+def test_every_figure_is_found_by_its_name_and_hidden_by_no_module() -> None:
+    for name in figures.FIGURES:
+        assert getattr(figures, name) is figures.load(name)
+        assert importlib.util.find_spec(f"robustrecon.figures.{name}") is None
+    with pytest.raises(AttributeError):
+        figures.leak  # noqa: B018
+    with pytest.raises(InputError, match="figure: unknown name 'leakages'; did you mean 'leakage'?"):
+        figures.load("leakages")
+
+
+class OtherCodes(EnergyModel):
+    """A model of another class with style codes: mean pixels of the image's halves, which it draws as they are."""
+
+    name = "other"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0, 0, : self.n_classes]
+
+    def class_energies(self, x: Tensor) -> Tensor:
+        return -self(x)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self(x), x.flatten(1).unflatten(1, (2, -1)).mean(2)
+
+    def decode(self, label_probabilities: Tensor, style: Tensor) -> Tensor:
+        return style.repeat_interleave(32, dim=1).reshape(-1, *self.image_shape)
+
+
+def test_any_model_with_style_codes_has_figures(tmp_path: Path) -> None:
+    _, data = marked(blind, n=200)
+    model = OtherCodes(4, (1, 8, 8))
+    names = ["reconstruction", "misclassified", "neighbours", "leakage"]
+    made = figures.make(model, data, tmp_path, names, progress=False)
+    assert list(made["figures"]) == names
+    assert made["figures"]["leakage"]["measures"]["lowest_energy_is_true_other"]["value"] == 1
+
+
 def test_a_sheet_has_every_image_in_its_place() -> None:
     images = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1, 1) / 10 * np.ones((2, 3, 1, 4, 5), dtype=np.float32)
     laid = sheet(images)
@@ -223,7 +313,7 @@ def test_a_sheet_has_every_image_in_its_place() -> None:
     assert sheet(np.zeros((1, 2, 3, 4, 5))).shape == (4, 10 + GAP, 3)
 
 
-def test_the_command_draws_measures_and_draws_the_same_again(
+def test_the_command_measures_and_writes_the_same_pictures_every_time(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
@@ -241,7 +331,7 @@ def test_the_command_draws_measures_and_draws_the_same_again(
         assert (first / file).read_bytes() == (second / file).read_bytes()
 
 
-def test_what_is_done_is_kept_and_what_cannot_be_done_is_said(
+def test_a_figure_that_cannot_be_made_is_an_error_after_all_others_are_made_and_kept(
     model: StyleMemoryNet, digits: Dataset, tmp_path: Path
 ) -> None:
     bad = {"neighbours": {"k": 10_000}}
@@ -254,7 +344,7 @@ def test_what_is_done_is_kept_and_what_cannot_be_done_is_said(
     assert set(made["figures"]) == {"leakage", "reconstruction"}
     assert (tmp_path / "leakage.png").stat().st_mtime_ns == before
     other = figures.make(model, digits, tmp_path, ["leakage"], seed=1, progress=False)
-    assert set(other["figures"]) == {"leakage"}  # of another seed: the rest is of the first
+    assert set(other["figures"]) == {"leakage"}  # the others are of another seed
 
 
 def test_colours_and_many_classes_are_drawn(tmp_path: Path) -> None:
@@ -278,7 +368,7 @@ def test_colours_and_many_classes_are_drawn(tmp_path: Path) -> None:
         assert drawn.caption
 
 
-def test_the_independent_network_is_right_and_is_trained_once(digits: Dataset, tmp_path: Path) -> None:
+def test_the_judge_is_accurate_and_is_trained_once(digits: Dataset, tmp_path: Path) -> None:
     judge = figures.train_judge(digits, tmp_path, progress=False)
     assert (judge.labels(digits.test.x.numpy()) == digits.test.y.numpy()).mean() == judge.accuracy > 0.9
     (file,) = tmp_path.glob("*.safetensors")

@@ -1,4 +1,4 @@
-"""Models that come with the package: made, found by name, checked, listed, and as accurate as they say."""
+"""Shipped models are found by name, checked, listed, and as accurate as their cards say."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_path_that_exists_wins(file: Path, tmp_path: Path) -> None:
     assert not torch.equal(load("brief/digits").state_dict()["head.weight"], other.head.weight)
 
 
-def test_unknown_names(file: Path) -> None:
+def test_unknown_names_are_errors_with_the_nearest_name(file: Path) -> None:
     with pytest.raises(InputError) as error:
         load("breif/digits")
     assert str(error.value) == (
@@ -123,7 +123,7 @@ def test_damage_is_found_wherever_it_is(file: Path) -> None:
             found = load("brief/digits").state_dict()
         except InputError:
             continue
-        assert place < header, f"byte {place} of the tensors was changed and not missed"
+        assert place < header, f"byte {place} of the tensors was changed and nobody noticed"
         assert all(torch.equal(weight, right[name]) for name, weight in found.items()), f"byte {place} of the header"
 
 
@@ -137,18 +137,47 @@ def test_damage_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         assert errors.startswith(f"robustrecon: error: {file}: is damaged")
 
 
-def test_listing(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_listing_has_what_the_card_says(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     card = checkpoint.load(file).card
     code, out, _ = command(monkeypatch, capsys, "models")
     assert code == 0
     assert out == (
         f"brief/digits  data digits, recipe brief, test accuracy {card['accuracy']['test']:.2%} (n = 300), "
-        f"style of 16, 1,785,883 parameters, 3.6 MB, sha256 {card['sha256'][:12]}\n"
+        "style-memory style_dim=16 output=sigmoid style_encoder=shared width=1 blocks=0, 1,785,883 parameters, 3.6 MB, "
+        f"sha256 {card['sha256'][:12]}\n"
     )
     (row,) = json.loads(command(monkeypatch, capsys, "models", "--json")[1])
     assert row["name"] == "brief/digits"
     assert row["sha256"] == card["sha256"]
     assert row["bytes"] == file.stat().st_size
+    assert row["architecture"] == "style-memory"
+    assert row["options"]["style_dim"] == 16
+
+
+def test_models_of_any_architecture_and_with_any_card_are_listed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = {"model.weight": torch.ones(3)}
+    other = {"name": "egc", "n_classes": 10, "image_shape": [1, 28, 28], "steps": 1000}
+    checkpoint.save(shipped.file_of("egc/digits"), weights, {"architecture": other, "accuracy": {"test": 0.5}})
+    checkpoint.save(shipped.file_of("empty/digits"), weights, {})
+    code, out, errors = command(monkeypatch, capsys, "models")
+    assert code == 0, errors
+    first, second = out.splitlines()
+    assert first.startswith("egc/digits    test accuracy 50.00%, egc steps=1000, 3 parameters, 0.0 MB, sha256 ")
+    assert second.startswith("empty/digits  unknown architecture, 3 parameters, 0.0 MB, sha256 ")
+    rows = json.loads(command(monkeypatch, capsys, "models", "--json")[1])
+    assert [row["architecture"] for row in rows] == ["egc", None]
+    assert [row["test_accuracy"] for row in rows] == [0.5, None]
+
+
+def test_no_shipped_model_is_an_empty_list(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, capsys, "models", "--json")[:2] == (0, "[]\n")
+    assert command(monkeypatch, capsys, "models")[:2] == (0, "\n")
 
 
 def test_the_commands_take_a_name(

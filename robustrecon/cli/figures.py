@@ -8,53 +8,53 @@ from typing import Annotated
 
 import typer
 
+from ..figures import FIGURES, selected
 from .options import Data, DataDir, Device, Json
 
 
 def figures(
     model: Annotated[
         Path | None,
-        typer.Option(help="A trained model, or a shipped one's name; by default style-memory/DATA, or one is trained."),
+        typer.Option(
+            help="A trained model, or the name of a shipped one. By default style-memory/DATA, or, where that is not "
+            "shipped, a model that is trained first."
+        ),
     ] = None,
     data: Data = None,
     data_dir: DataDir = Path("data"),
     figure: Annotated[
         list[str] | None,
-        typer.Option(
-            help="reconstruction, misclassified, neighbours, interpolation, style_transfer or leakage; repeatable; "
-            "all by default."
-        ),
+        typer.Option(help=f"A figure to make: {', '.join(FIGURES)}. Repeatable; all figures by default."),
     ] = None,
     base: Annotated[
         list[int] | None,
-        typer.Option(help="Index of a test image whose neighbours to find; repeatable, random by default."),
+        typer.Option(help="Index of a test image for the figure neighbours. Repeatable; random images by default."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; runs/figures/DATA by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the choice of images and pairs of images.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Draw and measure what a style-memory network makes of images: the experiments of its paper, and more.
 
-    Writes each figure as PNG and SVG, and everything that was measured to figures.json; what is done is not done again.
+    Writes each figure as PNG and SVG, and all measured numbers to figures.json. A figure that is already there, of the
+    same model, data, seed and arguments, is not made again.
     """
-    from ..figures import chosen
-
-    names = chosen(figure)
+    names = selected(figure)
     from ..files import check_writable, slug
     from ..models import shipped
     from ..subject import load_subject
 
     if out is not None:
         check_writable(out)
-    own = f"style-memory/{data}"
-    if model is None and own in shipped.names():
-        model = Path(own)
+    shipped_name = f"style-memory/{data}"
+    if model is None and shipped_name in shipped.names():
+        model = Path(shipped_name)
     subject = load_subject(model, data, data_dir, device)
     folder = out or Path("runs/figures") / slug(subject.data.name)
     from ..figures import make, report
 
     title = str(model or subject.name)
-    further = {"neighbours": {"base": base}} if base else None
-    made = make(subject.model, subject.data, folder, names, title=title, seed=seed, arguments=further)
+    arguments = {"neighbours": {"base": base}} if base else None
+    made = make(subject.model, subject.data, folder, names, title=title, seed=seed, arguments=arguments)
     print(json.dumps(made, indent=2) if as_json else report(made, names, folder))

@@ -1,4 +1,4 @@
-"""`robustrecon models`, `attacks` and `detectors`."""
+"""`robustrecon models`, `robustrecon attacks` and `robustrecon detectors`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from .options import Json
 
 def list_models(as_json: Json = False) -> None:
     """List the trained models that come with the package, for --model and `robustrecon.load`."""
+    from dataclasses import asdict
+
     from ..models import shipped
 
-    rows = shipped.catalogue()
-    print(json.dumps(rows, indent=2) if as_json else shipped.listing(rows))
+    models = shipped.catalogue()
+    print(json.dumps([asdict(model) for model in models], indent=2) if as_json else shipped.listing(models))
 
 
 def list_attacks() -> None:
-    """List the attacks with their engines and where they were published, and the checks that every one undergoes."""
+    """List the attacks with their engines and publications, and the checks of attack failure that each undergoes."""
     from ..attacks import CATALOGUE, CHECKS
 
     for name, entry in CATALOGUE.items():
@@ -29,7 +31,7 @@ def list_attacks() -> None:
 
 
 def list_detectors() -> None:
-    """List the detectors with what they compute and where it was published."""
+    """List the detectors with what they compute and where they were published."""
     from ..detectors import listing
 
     print(listing())

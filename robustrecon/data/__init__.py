@@ -27,11 +27,11 @@ def load_data(name: str = "digits", data_dir: str | Path = "data") -> Dataset:
     """Load a data set.
 
     Args:
-        name: one of `DATASETS`, or `folder:PATH` for a folder of images with a sub-folder a class.
-        data_dir: where torchvision's files are, or are downloaded to; `digits` is embedded and needs none.
+        name: one of `DATASETS`, or `folder:PATH` for a folder of images with a sub-folder for each class.
+        data_dir: folder of torchvision's files, to which missing ones are downloaded; `digits` needs none.
 
     Raises:
-        InputError: unknown name, or data that is neither there nor to be had.
+        InputError: an unknown name, or data that is missing and cannot be downloaded.
     """
     if name.startswith(_FOLDER):
         place = name.removeprefix(_FOLDER)

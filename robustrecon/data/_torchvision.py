@@ -1,9 +1,9 @@
-"""The one door to torchvision, which also opens beside a CPU-only torch.
+"""The only module that imports torchvision; it makes the import work with a CPU-only torch as well.
 
-The common Linux build of torchvision is linked against CUDA. Beside a CPU-only torch its operator library does
-not load, and importing it dies with "operator torchvision::nms does not exist" (pytorch/vision#9085). Declaring
-the two operators it looks up is enough for data sets, transforms and models; where the library loads, nothing is
-declared.
+The common Linux build of torchvision is linked against CUDA. With a CPU-only torch its operator library does not load,
+and the import fails with "operator torchvision::nms does not exist" (pytorch/vision#9085). Data sets, transforms and
+models work as soon as the two operators that torchvision looks up are declared. Where the library loads, this module
+declares nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 _BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_declared: list[torch.library.Library] = []  # a declaration lives as long as its Library object
+_declared: list[torch.library.Library] = []  # a declaration ends with its Library object
 
 
 def _declare_missing_operators() -> None:

@@ -1,4 +1,4 @@
-"""The embedded data set: scikit-learn's 1,797 real handwritten digits, enlarged from 8×8 to 28×28.
+"""The embedded data set: scikit-learn's 1,797 handwritten digits, enlarged from 8×8 to 28×28.
 
 Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
 """
@@ -12,7 +12,7 @@ from .splits import Dataset, split
 
 
 def digits() -> Dataset:
-    """1,797 digits, (1, 28, 28), 10 classes; a sixth each for calibration and test."""
+    """1,797 digits, (1, 28, 28), 10 classes; one sixth is the calibration part and one sixth the test part."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

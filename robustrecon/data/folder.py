@@ -1,4 +1,4 @@
-"""Image files: a labelled folder with a sub-folder a class, and single images for a model to judge."""
+"""Image files: folders of labelled images, and single images for a model to classify."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .splits import Dataset, shuffled, split, to_float
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 _MODES = {1: "L", 3: "RGB"}
 _GREY = {"1", "L", "I;16", "I;16B", "I;16L", "I;16N"}
-# What Pillow raises for files that are cut short, garbled, or bombs.
+# What Pillow raises for truncated and damaged files, and for decompression bombs.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def folder(root: Path) -> Dataset:
-    """The data set in `root`: a folder a class, or `train` and `test` with a folder a class each.
+    """The data set in `root`: a folder for each class, or `train` and `test` with a folder for each class in both.
 
-    Channels and size are those of the first image: grey images give 1 channel, all others 3; the rest are
-    converted and resized to it. Labels number the class folders in alphabetical order.
+    The first image decides the shape of all: 1 channel if it is grey, else 3, and its size. The others are converted
+    and resized to it. Labels number the class folders in alphabetical order.
 
     Raises:
-        InputError: no folder there, fewer than two classes, a class without images, an unreadable image.
+        InputError: no such folder, fewer than two classes, a class without images, or an unreadable image.
     """
     if not root.is_dir():
         raise InputError(f"data: no folder {root}")
@@ -43,7 +43,7 @@ def folder(root: Path) -> Dataset:
         test_files = _files(root / "test")
         if list(test_files) != list(files):
             raise InputError(f"data: {root / 'test'} has classes {list(test_files)}, must have {list(files)}")
-        test = shuffled(*_stack(test_files, shape))  # they lie class by class
+        test = shuffled(*_stack(test_files, shape))  # they are sorted by class
     return split(f"folder:{root}", tuple(files), images, y, test)
 
 
@@ -51,7 +51,7 @@ def read_images(paths: Sequence[str | Path], image_shape: ImageShape) -> Tensor:
     """Image files as (B, C, H, W) float32 in [0, 1], converted and resized to `image_shape`.
 
     Raises:
-        InputError: a file that is missing or no image.
+        InputError: a file that is missing, damaged or not an image.
     """
     return to_float(torch.stack([_read(Path(path), image_shape) for path in paths]))
 
@@ -99,9 +99,9 @@ def _read(path: Path, shape: ImageShape) -> Tensor:
             raise InputError(f"{path}: has 32-bit pixels, must have 8 or 16 bits a channel")
         try:
             image = ImageOps.exif_transpose(image)
-            if image.mode in ("LA", "RGBA"):  # what is transparent is black
+            if image.mode in ("LA", "RGBA"):  # transparent pixels become black
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-            deep = image.mode.startswith("I;16")  # convert would clip these at 255
+            deep = image.mode.startswith("I;16")  # `convert` would clip them at 255
             eight = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)) if deep else image
             pixels = eight.convert(_MODES[channels])
         except _DAMAGE as error:

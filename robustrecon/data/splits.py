@@ -1,7 +1,8 @@
-"""Disjoint train, calibration and test parts under one fixed seed.
+"""Disjoint train, calibration and test parts, split with one fixed random seed.
 
-The seed of a split never changes with the seed of a run: the calibration part of a model trained yesterday is
-then still unseen by it today. Where the data itself changed, its fingerprint did, which a model's card records.
+The seed of the split does not depend on the seed of a run: all models are trained on the same training part, and the
+calibration part is new to all of them. A model's card holds the fingerprint of its data: if the data has changed, the
+fingerprints differ.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from torch import Tensor
 from ..types import ImageShape, InputError
 
 SPLIT_SEED = 20180722
-CALIBRATION_SHARE = 1 / 12  # of a training set with a test set of its own: 5,000 of MNIST's 60,000
-HELD_OUT_SHARE = 1 / 6  # each of calibration and test, where the data is one piece
+CALIBRATION_SHARE = 1 / 12  # of the training set, when the data has a test set: 5,000 of MNIST's 60,000
+HELD_OUT_SHARE = 1 / 6  # for calibration, and the same for test, when the data has no test set
 
 
 @dataclass(frozen=True)
 class Part:
-    """Labelled images, kept as bytes.
+    """Labelled images, stored as bytes.
 
     Attributes:
         images: (N, C, H, W) uint8.
@@ -42,21 +43,21 @@ class Part:
         return to_float(self.images)
 
     def head(self, n: int) -> Part:
-        """The first `n` images (all of them when there are fewer)."""
+        """The first `n` images, or all if there are fewer."""
         return Part(self.images[:n], self.y[:n])
 
     def pick(self, indices: ArrayLike) -> Part:
-        """The images of these indices."""
+        """The images with these indices."""
         chosen = torch.as_tensor(indices)
         return Part(self.images[chosen], self.y[chosen])
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in three disjoint parts; the calibration part is never trained on.
+    """A data set in three disjoint parts; no model is trained on the calibration part.
 
     Attributes:
-        name: the name it was loaded by.
+        name: the name that `load_data` loads it by.
         classes: the K class names, in label order.
         train, calibration, test: the parts.
     """
@@ -73,7 +74,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the training images and labels: data that changed is split anew, into other parts."""
+        """Hash of the training images and labels; data that has changed is split into other parts."""
         digest = hashlib.sha256(self.train.images.numpy().tobytes())
         digest.update(self.train.y.numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -90,7 +91,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def shuffled(images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Images and labels in one random order that is always the same."""
+    """Images and labels in a random order, which is the same every time."""
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(SPLIT_SEED))
     return images[order], y[order]
 
@@ -98,7 +99,7 @@ def shuffled(images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def split(
     name: str, classes: tuple[str, ...], images: Tensor, y: Tensor, test: tuple[Tensor, Tensor] | None = None
 ) -> Dataset:
-    """Cut (images, y) at random into the parts; with a `test` of its own, into train and calibration only.
+    """Split images and labels at random into the three parts; with `test`, into train and calibration only.
 
     Args:
         images: (N, C, H, W) uint8.

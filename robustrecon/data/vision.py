@@ -1,4 +1,4 @@
-"""MNIST, EMNIST letters, Fashion-MNIST and CIFAR-10 through torchvision, read from disk or downloaded."""
+"""MNIST, EMNIST letters, Fashion-MNIST and CIFAR-10 from torchvision, read from disk or downloaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fashion_mnist(root: Path) -> Dataset:
 
 
 def emnist_letters(root: Path) -> Dataset:
-    """Letters, (1, 28, 28), 26 classes, cases merged, upright, labelled from 0 (Cohen et al. 2017)."""
+    """Upright letters, (1, 28, 28), 26 classes of both cases, labelled from 0 (Cohen et al. 2017)."""
 
     def arguments(train: bool) -> dict[str, Any]:
         return {"split": "letters", "train": train}
@@ -72,18 +72,18 @@ def _load(
 
 
 def _open(constructor: Any, root: Path, arguments: dict[str, Any], name: str, folder: Path) -> Any:
-    """The torchvision data set from `root`, downloaded only where it is absent."""
+    """The torchvision data set in `root`, downloaded if it is not there."""
     try:
         return constructor(root, download=False, **arguments)
     except RuntimeError:
-        pass  # not there, or not whole
+        pass  # missing or incomplete
     except (OSError, ValueError, AssertionError, EOFError) as error:
         raise InputError(f"data_dir: the files of {name} in {folder} are there but damaged ({error})") from error
     absent = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         return constructor(root, download=True, **arguments)
-    except Exception as error:  # URLError, OSError and RuntimeError, by data set and by what failed
-        for place in absent:  # what the download made before it failed
+    except Exception as error:  # URLError, OSError or RuntimeError, depending on the data set and the failure
+        for place in absent:  # folders that the download made before it failed
             with contextlib.suppress(OSError):
                 place.rmdir()
         reason = " ".join(str(error).split()) or type(error).__name__

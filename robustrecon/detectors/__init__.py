@@ -26,6 +26,7 @@ __all__ = [
     "FunctionDetector",
     "Score",
     "any_of",
+    "applicable",
     "as_detector",
     "calibrate",
     "check_methods",
@@ -101,19 +102,27 @@ def parts(detector: Detector | AnyOf) -> tuple[Detector, ...]:
     return tuple(detector) if isinstance(detector, AnyOf) else (detector,)
 
 
+def applicable(model: nn.Module) -> tuple[str, ...]:
+    """The names of the detectors whose methods the model has."""
+    return tuple(name for name, detector in DETECTORS.items() if not _missing(detector, model))
+
+
 def check_methods(detector: Detector, model: nn.Module) -> None:
     """Whether a model has the methods that a detector needs.
 
     Raises:
         InputError: it lacks one; names the detectors that need logits alone.
     """
-    for method in detector.requires:
-        if not callable(getattr(model, method, None)):
-            simple = ", ".join(name for name, known in DETECTORS.items() if not known.requires)
-            raise InputError(
-                f"detector: got {detector.name}, which needs {method}, must be another for {type(model).__name__}: it "
-                f"has no {method}; {simple} need logits alone"
-            )
+    if missing := _missing(detector, model):
+        simple = ", ".join(name for name, known in DETECTORS.items() if not known.requires)
+        raise InputError(
+            f"detector: got {detector.name}, which needs {missing[0]}, must be another for {type(model).__name__}: it "
+            f"has no {missing[0]}; {simple} need logits alone"
+        )
+
+
+def _missing(detector: Detector | type[Detector], model: nn.Module) -> list[str]:
+    return [method for method in detector.requires if not callable(getattr(model, method, None))]
 
 
 def saved_detector(stored: str, given: Detector | AnyOf | None, where: str) -> Detector | AnyOf:

@@ -1,12 +1,13 @@
-"""The experiments of the style-memory paper: each a function that returns arrays, which know how to be drawn.
+"""The experiments of the style-memory paper: each is a function of (model, data, ...) that returns a `Drawable`.
 
-`reconstruction`, `misclassified`, `neighbours`, `interpolation`, `style_transfer` and `leakage` of (model, data, ...).
-What they are made with is imported when it is first used.
+`FIGURES` is the registry. A new figure is one module with such a function, and one line here, by which `make`, the
+command line and `figures.NAME(...)` find it. A function with a parameter `judge` gets the independent classifier from
+`make`. Modules are imported when they are first used, so that `robustrecon --help` does not wait for torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,30 +15,20 @@ from ..types import unknown_name
 
 if TYPE_CHECKING:
     from .base import Drawable, Measure, draw
-    from .interpolations import Interpolation, interpolation
     from .judge import Judge, train_judge
-    from .leaks import Leakage, leakage
     from .making import make, report
-    from .mistakes import Misclassified, misclassified
-    from .neighbourhoods import Neighbours, neighbours
-    from .reconstructions import Reconstruction, reconstruction
-    from .transfers import StyleTransfer, style_transfer
 
-FIGURES = ("reconstruction", "misclassified", "neighbours", "interpolation", "style_transfer", "leakage")
+# By name, module:function. A module must not have the name of a figure: Python would put it in the function's place.
+FIGURES = {
+    "reconstruction": "reconstructions:reconstruction",
+    "misclassified": "mistakes:misclassified",
+    "neighbours": "neighbourhoods:neighbours",
+    "interpolation": "interpolations:interpolation",
+    "style_transfer": "transfers:style_transfer",
+    "leakage": "leaks:leakage",
+}
 
-_HOME = {
-    "reconstruction": "reconstructions",
-    "misclassified": "mistakes",
-    "neighbours": "neighbourhoods",
-    "interpolation": "interpolations",
-    "style_transfer": "transfers",
-    "leakage": "leaks",
-    "Reconstruction": "reconstructions",
-    "Misclassified": "mistakes",
-    "Neighbours": "neighbourhoods",
-    "Interpolation": "interpolations",
-    "StyleTransfer": "transfers",
-    "Leakage": "leaks",
+_MODULES = {
     "Drawable": "base",
     "Measure": "base",
     "draw": "base",
@@ -48,34 +39,35 @@ _HOME = {
 }
 __all__ = [  # noqa: RUF022 - in the order of use
     "FIGURES",
-    "reconstruction",
-    "misclassified",
-    "neighbours",
-    "interpolation",
-    "style_transfer",
-    "leakage",
-    "train_judge",
+    "load",
     "make",
     "report",
-    "chosen",
+    "selected",
+    "train_judge",
     "draw",
     "Drawable",
     "Measure",
     "Judge",
-    "Reconstruction",
-    "Misclassified",
-    "Neighbours",
-    "Interpolation",
-    "StyleTransfer",
-    "Leakage",
 ]
 
 
-def chosen(names: Sequence[str] | None) -> list[str]:
-    """These figures, each once; all of them where none is named.
+def load(name: str) -> Callable[..., Drawable]:
+    """The function that makes the figure `name`.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name; the message suggests the nearest one.
+    """
+    if name not in FIGURES:
+        unknown_name("figure", name, FIGURES)
+    module, _, function = FIGURES[name].partition(":")
+    return getattr(import_module(f".{module}", __name__), function)
+
+
+def selected(names: Sequence[str] | None) -> list[str]:
+    """These figures without repetition, or all figures when none is named.
+
+    Raises:
+        InputError: an unknown name; the message suggests the nearest one.
     """
     for name in names or ():
         if name not in FIGURES:
@@ -84,6 +76,12 @@ def chosen(names: Sequence[str] | None) -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name in FIGURES:
+        return load(name)
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *FIGURES, *_MODULES]

@@ -1,4 +1,4 @@
-"""An independent network that says what a drawing shows: of another architecture, trained apart from what drew it."""
+"""An independent classifier for drawings: another architecture, trained separately from the model that draws."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ from ..data.splits import to_float
 from ..files import slug
 from ..runtime import Progress, resolve_device, seeded
 from ..types import ImageShape, InputError
-from .base import Array, asked, logits_of
+from .base import Array
+from .encoding import evaluated, logits_of
 
 SEED = 101
 EPOCHS = 3
 LEAST_STEPS = 400
 BATCH = 128
-PEAK = 2e-3  # of a one-cycle learning rate
+PEAK = 2e-3  # learning rate at the peak of its one-cycle schedule
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A classifier to show drawings to.
+    """A classifier that says which class a drawing shows.
 
     Attributes:
-        network: with `features` (N, D) of images, and `head`, logits (N, K) of those.
-        accuracy: its share of test images that it names correctly: no share of drawings means more than that.
+        network: the network, with `features` before its last layer.
+        accuracy: its accuracy on test images. Shares of drawings that it recognises are not more exact than that.
     """
 
     network: PlainCNN
     accuracy: float
 
     def labels(self, images: Array) -> Array:
-        """(N,) of images (N, C, H, W)."""
+        """(N,) predicted labels of images (N, C, H, W)."""
         return logits_of(self.network, images).argmax(1)
 
     def features(self, images: Array) -> Array:
-        """(N, 128) of images (N, C, H, W): what the last layer reads."""
-        return asked(self.network, lambda part: (self.network.features(part),), torch.as_tensor(images))[0]
+        """(N, 128) inputs of the last layer for images (N, C, H, W)."""
+        return evaluated(self.network, lambda part: (self.network.features(part),), torch.as_tensor(images))[0]
 
 
 class PlainCNN(nn.Module):
-    """Three convolutions of 3×3, two of them followed by pooling, and two dense layers; it draws nothing."""
+    """Three 3×3 convolutions, two of them followed by max pooling, and two dense layers."""
 
     def __init__(self, n_classes: int, image_shape: ImageShape) -> None:
         super().__init__()
@@ -75,10 +76,10 @@ class PlainCNN(nn.Module):
 def train_judge(
     data: Dataset, folder: str | Path = "runs/judges", device: str = "auto", progress: bool = True
 ) -> Judge:
-    """A plain CNN for `data`, trained on its training part once and then kept in `folder`.
+    """A plain CNN that is trained on the training part of `data` once and then loaded from `folder`.
 
     Raises:
-        InputError: the folder cannot be written to, or what lies there is damaged.
+        InputError: a folder that cannot be written to, or a damaged file in it.
     """
     network = PlainCNN(data.n_classes, data.image_shape)
     path = Path(folder) / f"{slug(data.name)}-{data.fingerprint}.safetensors"
@@ -98,16 +99,16 @@ def train_judge(
 
 
 def _trained(network: PlainCNN, data: Dataset, progress: bool) -> PlainCNN:
-    place = next(network.parameters()).device
-    images, y, size = data.train.images.to(place), data.train.y.to(place), min(BATCH, len(data.train))
+    device = next(network.parameters()).device
+    images, y, size = data.train.images.to(device), data.train.y.to(device), min(BATCH, len(data.train))
     per_epoch = len(y) // size
     steps = max(EPOCHS * per_epoch, LEAST_STEPS)
     optimizer = torch.optim.Adam(network.parameters(), lr=PEAK)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps)
-    with Progress(f"training an independent network on {data.name}", steps * size, "images", progress) as bar:
+    with Progress(f"training an independent classifier on {data.name}", steps * size, "images", progress) as bar:
         for step in range(steps):
             if step % per_epoch == 0:
-                order = torch.randperm(len(y)).to(place)
+                order = torch.randperm(len(y)).to(device)
             rows = order[step % per_epoch * size :][:size]
             loss = cross_entropy(network(to_float(images[rows])), y[rows])
             optimizer.zero_grad()

@@ -1,11 +1,12 @@
-"""All figures of a model: computed, drawn and written down, each as soon as it is done."""
+"""Several figures of a model: each is computed, drawn and stored before the next one begins."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -18,15 +19,10 @@ from ..data import Dataset
 from ..files import atomic_write, check_writable
 from ..runtime import device_of
 from ..types import InputError
-from . import chosen
-from .base import Drawable, check_count, checked, draw
-from .interpolations import interpolation
+from . import load, selected
+from .base import check_count, draw
+from .encoding import checked
 from .judge import Judge, train_judge
-from .leaks import leakage
-from .mistakes import misclassified
-from .neighbourhoods import neighbours
-from .reconstructions import reconstruction
-from .transfers import style_transfer
 
 FILE = "figures.json"
 
@@ -43,28 +39,28 @@ def make(
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Compute, draw and measure figures; returns what it writes to `out/figures.json`.
+    """Compute, draw and measure figures; returns the content of `out/figures.json`, which it writes.
 
-    A figure that is there already, of the same weights, data, seed and arguments, is not made again.
+    A figure that is already in `out`, of the same weights, data, seed and arguments, is not made again.
 
     Args:
-        model: a style-memory network.
-        data: what it was trained on.
+        model: a model with `encode` and `decode`, such as a style-memory network.
+        data: the data set that the model was trained on.
         out: folder for the pictures (PNG and SVG) and the measures.
         names: of `FIGURES`; all by default.
-        title: what the pictures call the model; its name by default.
-        seed: of what is drawn at random.
-        judges: folder of the independent networks that judge drawings; one that is missing is trained.
-        arguments: further ones of a figure, by its name: {"neighbours": {"base": 7}}.
-        progress: show it on stderr.
+        title: the model's name in the pictures; `model.name` by default.
+        seed: random seed for the choice of images and pairs of images.
+        judges: folder of the independent classifiers that judge drawings; a missing one is trained.
+        arguments: further arguments of figures, by their names: {"neighbours": {"base": 7}}.
+        progress: print the progress on stderr.
 
     Raises:
-        InputError: an unknown name, a model without a decoder or for other data, a folder that cannot be written to;
-            or too few images for a figure, after the others are done.
+        InputError: an unknown name, a model without a decoder or for other data, or a folder that cannot be written to.
+            When a figure cannot be made, of too few images for example, the error comes after all others are made.
     """
-    names, out = chosen(names), Path(out)
+    names, out = selected(names), Path(out)
     arguments = arguments or {}
-    chosen(list(arguments))
+    selected(list(arguments))
     check_count(seed, "seed", least=0)
     network = checked(model, data)
     check_writable(out)
@@ -73,14 +69,6 @@ def make(
     def judge() -> Judge:
         return train_judge(data, judges, str(device_of(network)), progress)
 
-    functions: dict[str, Callable[..., Drawable]] = {
-        "reconstruction": reconstruction,
-        "misclassified": misclassified,
-        "neighbours": neighbours,
-        "interpolation": lambda model, data, **named: interpolation(model, data, judge(), **named),
-        "style_transfer": lambda model, data, **named: style_transfer(model, data, judge(), **named),
-        "leakage": leakage,
-    }
     about = {
         "model": title or network.name,
         "weights": checkpoint.digest(network.state_dict())[:16],
@@ -89,17 +77,19 @@ def make(
         "n": len(data.test),
         "seed": seed,
     }
-    written = _before(out / FILE, about)
+    written = _already_made(out / FILE, about)
     refused = []
     for number, name in enumerate(names, 1):
         further = dict(arguments.get(name, {}))
-        if _done(written["figures"].get(name), further, out):
-            _say(progress, f"{name}: done before")
+        if _is_made(written["figures"].get(name), further, out):
+            _report_progress(progress, f"{name}: already made")
             continue
-        _say(progress, f"{name} ({number} of {len(names)})")
+        _report_progress(progress, f"{name} ({number} of {len(names)})")
         started = time.monotonic()
         try:
-            made = functions[name](network, data, seed=seed, **further)
+            figure = load(name)
+            judged = {"judge": judge()} if "judge" in inspect.signature(figure).parameters else {}
+            made = figure(network, data, seed=seed, **judged, **further)
         except InputError as error:
             refused.append(f"{name}: {error}")
             continue
@@ -121,7 +111,7 @@ def make(
 
 
 def report(made: dict[str, Any], names: Sequence[str], folder: Path) -> str:
-    """What `make` measured for these figures and where its pictures are, as text."""
+    """The measures of these figures and the paths of their pictures, as text."""
     lines = []
     for name in names:
         entry = made["figures"][name]
@@ -135,8 +125,8 @@ def report(made: dict[str, Any], names: Sequence[str], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _before(path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What is there of the same model and data; nothing where it is of others, or no such file."""
+def _already_made(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The content of `path` if it is about the same model, data and seed, else a file without figures."""
     try:
         found = json.loads(path.read_text())
         if found["about"] == about:
@@ -146,13 +136,13 @@ def _before(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     return {"about": about, "figures": {}}
 
 
-def _done(entry: dict[str, Any] | None, arguments: dict[str, Any], out: Path) -> bool:
-    """Whether a figure is there with these arguments and all its pictures."""
+def _is_made(entry: dict[str, Any] | None, arguments: dict[str, Any], out: Path) -> bool:
+    """Whether a figure was made with these arguments and all its pictures exist."""
     if entry is None or entry["arguments"] != json.loads(json.dumps(arguments)):
         return False
     return all((out / file).exists() for file in entry["files"])
 
 
-def _say(progress: bool, text: str) -> None:
+def _report_progress(progress: bool, text: str) -> None:
     if progress:
         print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Figures 5 and 6: what is drawn of an image that was misread, from what was read and under its own label."""
+"""Figures 5 and 6 of the paper: misclassified images, reconstructed as predicted and under the true label."""
 
 from __future__ import annotations
 
@@ -7,49 +7,38 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 from scipy.stats import norm, rankdata
+from torch import Tensor
 
 from .. import plotting
 from ..data import Dataset
-from ..detectors import DETECTORS, Evidence
+from ..detectors import DETECTORS, Evidence, applicable
 from ..models import EnergyModel
 from ..types import unknown_name
-from .base import (
-    Array,
-    Drawable,
-    Measure,
-    asked,
-    check_count,
-    checked,
-    decode,
-    encode,
-    energies,
-    short,
-    show,
-)
-
-CONFIDENCE = "confidence"  # the classifier's own, beside the detectors
+from .base import Array, Drawable, Measure, check_count
+from .encoding import checked, decode, encode, evaluated
+from .sheets import short, show
 
 
 @dataclass(frozen=True)
 class Misclassified(Drawable):
-    """Every misclassified test image with its two drawings, and how well scores tell them from the others.
+    """Every misclassified test image with two reconstructions, and how well scores separate them from all others.
 
     Attributes:
-        chosen: (M,) indices of the misclassified images, in random order.
-        originals, as_read, as_true: (M, C, H, W) images, drawn from the network's own output and under the true label.
+        indices: (M,) of the misclassified images, in random order.
+        originals: (M, C, H, W) the misclassified images.
+        as_predicted, as_true: (M, C, H, W) reconstructions from the network's own output, and under the true label.
         confidence: (M,) softmax probability of the predicted label.
-        energies: (N, K) of all test images.
+        energies: (N, K) class energies of all test images.
         y, labels: (N,) true and predicted labels.
-        classes: the class names.
-        scores: (N,) by detector; higher is more suspicious. `confidence` is the log odds against the predicted label.
-        shown: how many columns the sheet has.
+        classes: (K,) the class names.
+        scores: by detector, (N,) higher is more suspicious.
+        shown: how many of the misclassified images the sheet shows.
     """
 
-    chosen: Array
+    indices: Array
     originals: Array
-    as_read: Array
+    as_predicted: Array
     as_true: Array
     confidence: Array
     energies: Array
@@ -61,7 +50,7 @@ class Misclassified(Drawable):
 
     @property
     def wrong(self) -> Array:
-        """(N,) flags."""
+        """(N,) whether the image is misclassified."""
         return np.asarray(self.labels != self.y)
 
     @property
@@ -90,14 +79,15 @@ class Misclassified(Drawable):
         low, high = better.interval or (0, 1)
         found = ", ".join(f"{name} {m[f'auroc_{name}'].value:.3f}" for name in self.scores)
         return (
-            f"Of n = {len(self.y):,} test images {better.n} are misclassified; the true label explains "
-            f"{better.value:.1%} [{low:.1%}, {high:.1%}] of these better than the predicted one (of the correctly "
-            f"classified another label explains {m['another_label_explains_correct_better'].value:.1%} better). "
-            f"AUROC, misclassified against correctly classified: {found}."
+            f"Of n = {len(self.y):,} test images {better.n} are misclassified. For {better.value:.1%} [{low:.1%}, "
+            f"{high:.1%}] of these the true label has a lower energy E than the predicted one; for "
+            f"{m['another_label_explains_correct_better'].value:.1%} of the correctly classified images another label "
+            f"has a lower energy. AUROC of misclassified against correctly classified images: {found}. p is the "
+            "softmax probability of the predicted label."
         )
 
     def risk_coverage(self, detector: str) -> tuple[Array, Array]:
-        """(N,) shares of images that are accepted, the least suspicious first, and of these the share that is wrong."""
+        """Coverage (N,), the share of accepted images, least suspicious first, and risk (N,), the share of errors."""
         order = self.scores[detector].argsort(kind="stable")
         accepted = np.arange(1, len(order) + 1)
         return accepted / len(order), self.wrong[order].cumsum() / accepted
@@ -107,20 +97,21 @@ class Misclassified(Drawable):
         return {"risk-coverage": self.plot_risk_coverage}
 
     def plot(self, ax: Any) -> None:
-        if not len(self.chosen):
+        if not len(self.indices):
             ax.text(0.5, 0.5, "no image is misclassified", ha="center", va="center")
             ax.set_axis_off()
             return
-        few = slice(0, self.shown)
+        first = slice(0, self.shown)
         names = [short(name) for name in self.classes]
-        rows, sure = self.chosen[few], self.confidence[few]
+        rows, confidence = self.indices[first], self.confidence[first]
         true, label = self.y[rows], self.labels[rows]
         show(
             ax,
-            np.stack([self.originals[few], self.as_read[few], self.as_true[few]]),
-            rows=("image", "drawn as read", "drawn as true label"),
+            np.stack([self.originals[first], self.as_predicted[first], self.as_true[first]]),
+            rows=("image", "as predicted", "under true label"),
             columns=[
-                f"is {names[t]}\nread as {names[k]}\n{p:.0%} sure" for t, k, p in zip(true, label, sure, strict=True)
+                f"true {names[t]}\npredicted {names[k]}\np = {p:.0%}"
+                for t, k, p in zip(true, label, confidence, strict=True)
             ],
             below=[
                 f"E[{names[k]}] = {wrong:.1f}\nE[{names[t]}] = {right:.1f}"
@@ -135,60 +126,65 @@ class Misclassified(Drawable):
         for index, name in enumerate(self.scores):
             colour, line = plotting.COLOURS[index % len(plotting.COLOURS)], plotting.LINES[index % len(plotting.LINES)]
             ax.plot(*self.risk_coverage(name), color=colour, linestyle=line, label=name)
-        ax.set(xlabel="coverage: share of the test images that is accepted", ylabel="share of these that is wrong")
+        ax.set(xlabel="coverage: share of test images accepted", ylabel="risk: share of these that are misclassified")
         ax.set(xlim=(0, 1), ylim=(0, None))
         ax.grid(alpha=0.25)
         ax.legend(frameon=False)
 
 
 def misclassified(
-    model: EnergyModel, data: Dataset, detectors: Sequence[str] = tuple(DETECTORS), shown: int = 8, seed: int = 0
+    model: EnergyModel, data: Dataset, detectors: Sequence[str] | None = None, shown: int = 8, seed: int = 0
 ) -> Misclassified:
-    """Draw every misclassified test image from the network's output and under the true label; a random few are shown.
+    """Reconstruct every misclassified test image as predicted and under its true label; a random few are shown.
 
     R. Wiyatno, J. Orchard, "Style Memory: Making a Classifier Network Generative", IEEE ICCI*CC 2018, figures 5 and 6;
     Y. Geifman, R. El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS 2017, for risk and coverage.
 
     Args:
-        detectors: names of `robustrecon.detectors.DETECTORS`.
-        shown: how many images the sheet shows.
+        detectors: names of `robustrecon.detectors.DETECTORS`; by default those whose methods the model has.
+        shown: how many misclassified images the sheet shows.
 
     Raises:
         InputError: a model without a decoder or for other data, or an unknown detector.
     """
-    for name in detectors:
+    for name in detectors or ():
         if name not in DETECTORS:
             unknown_name("detector", name, DETECTORS)
     check_count(shown, "shown")
     network = checked(model, data)
-    seen = encode(network, data.test)
-    costs = energies(network, seen.x)
-    scores = {name: _scores(name, network, data) for name in detectors}
-    wrong = np.random.default_rng(seed).permutation(np.flatnonzero(~seen.right))
-    probabilities = seen.probabilities[wrong]
+    encoded = encode(network, data.test)
+    class_energies, scores = _energies_and_scores(network, data, detectors or applicable(network))
+    wrong = np.random.default_rng(seed).permutation(np.flatnonzero(~encoded.correct))
+    probabilities = encoded.probabilities[wrong]
     return Misclassified(
         wrong,
-        seen.x[wrong],
-        decode(network, probabilities, seen.style[wrong]),
-        decode(network, seen.y[wrong], seen.style[wrong]),
+        encoded.x[wrong],
+        decode(network, probabilities, encoded.style[wrong]),
+        decode(network, encoded.y[wrong], encoded.style[wrong]),
         probabilities.max(1, initial=0),
-        costs,
-        seen.y,
-        seen.predicted,
+        class_energies,
+        encoded.y,
+        encoded.predicted,
         data.classes,
-        {**scores, CONFIDENCE: _log_odds_against(seen.logits)},
+        scores,
         shown,
     )
 
 
-def _scores(name: str, model: EnergyModel, data: Dataset) -> Array:
-    """(N,) scores of the test images."""
-    detector = DETECTORS[name]()
-    return asked(model, lambda part: (detector.score(Evidence(model, part)),), data.test.x)[0]
+def _energies_and_scores(model: EnergyModel, data: Dataset, names: Sequence[str]) -> tuple[Array, dict[str, Array]]:
+    """The class energies (N, K) of the test images and, by detector, their scores (N,), from one pass."""
+    detectors = [DETECTORS[name]() for name in names]
+
+    def judge(part: Tensor) -> tuple[Tensor, ...]:
+        evidence = Evidence(model, part, with_energies=True)
+        return evidence.energies, *(detector.score(evidence) for detector in detectors)
+
+    energies, *scores = evaluated(model, judge, data.test.x)
+    return energies, dict(zip(names, scores, strict=True))
 
 
 def auroc(negative: Array, positive: Array) -> Measure:
-    """Of scores that are higher for positives, with its 95 % interval; n is the number of positives.
+    """The AUROC of scores that are higher for positives, with its 95 % interval; n is the number of positives.
 
     E. DeLong, D. DeLong, D. Clarke-Pearson, "Comparing the Areas under Two or More Correlated Receiver Operating
     Characteristic Curves", Biometrics 1988.
@@ -199,13 +195,5 @@ def auroc(negative: Array, positive: Array) -> Measure:
     below = 1 - (ranks[:n] - rankdata(negative)) / m  # share of positives above each negative
     value = float(above.mean())
     variance = sum(part.var(ddof=1) / len(part) for part in (above, below) if len(part) > 1)
-    reach = float(norm.ppf(0.975) * np.sqrt(variance))
-    return Measure(value, m, interval=(max(0.0, value - reach), min(1.0, value + reach)))
-
-
-def _log_odds_against(logits: Array) -> Array:
-    """(N,) log odds against the predicted label; unlike its probability it does not run into 1."""
-    exact = logits.astype(np.float64)
-    top = exact.max(1, keepdims=True)
-    others = np.where(np.arange(exact.shape[1]) == exact.argmax(1)[:, None], -np.inf, exact)
-    return np.asarray(logsumexp(others, axis=1) - top[:, 0])
+    half_width = float(norm.ppf(0.975) * np.sqrt(variance))
+    return Measure(value, m, interval=(max(0.0, value - half_width), min(1.0, value + half_width)))

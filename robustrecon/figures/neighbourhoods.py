@@ -1,4 +1,4 @@
-"""Figures 7 and 8: the nearest neighbours of an image, once by its pixels and once by its style memory."""
+"""Figures 7 and 8 of the paper: the nearest neighbours of an image in pixel space and in style space."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ import numpy as np
 from ..data import Dataset
 from ..models import EnergyModel
 from ..types import InputError
-from .base import Array, Drawable, Measure, check_count, checked, distances, encode, short, show
+from .base import Array, Drawable, Measure, check_count
+from .encoding import checked, distances, encode
+from .sheets import short, show
 
 SPACES = ("image", "style")
 NEAREST = 97  # the paper's number
-ACROSS = 14  # images side by side in a sheet
-BAR = 10  # pixels that the style bars under an image are high
+COLUMNS = 14  # images in a row of each half of the sheet
+BAR = 10  # height in pixels of the style bars below an image
 
 
 @dataclass(frozen=True)
 class Neighbours(Drawable):
-    """The k nearest of each of B base images in two spaces, and how near and of what class they are in either.
+    """The k nearest neighbours of each of B base images in two spaces: their distances and their classes.
 
-    That the nearest in pixels are nearer in pixels than the nearest in style are, and the other way about, follows from
-    what nearest means. What does not is by how much, how many neighbours both spaces share, and of what class they are.
+    By definition, the nearest in pixels are nearer in pixels than the nearest in style are, and the reverse. The size
+    of these differences, the number of neighbours in both sets and their classes do not follow from the definition.
 
     Attributes:
-        base: (B,) indices into the test part; the sheet shows the first.
-        nearest: by space, (B, k) indices of the nearest, the nearest first.
-        image_distance, style_distance: by space, (B,) mean Euclidean distance to those in pixels and in style.
+        base: (B,) indices of test images; the sheet shows the first one.
+        nearest: by space, (B, k) indices of the nearest neighbours, the nearest first.
+        image_distance, style_distance: by space of the neighbours, (B,) their mean Euclidean distance in pixels and in
+            style.
         over_all: by space, (B,) mean distance to all other test images in that space.
-        same_class: by space, (B,) how many of those are of the base's class.
-        by_chance: (B,) how many of k random other test images are, on average.
-        images: (1 + k, C, H, W) by space: the first base image and its nearest.
-        styles: (1 + k, style_dim), of these.
+        same_class: by space, (B,) how many neighbours have the class of the base image.
+        by_chance: (B,) how many of k random other test images have that class, on average.
+        images: by space, (1 + k, C, H, W) the first base image and its neighbours.
+        styles: by space, (1 + k, S) their style memories.
         name: class of the first base image.
     """
 
@@ -51,7 +54,7 @@ class Neighbours(Drawable):
 
     @property
     def shared(self) -> Array:
-        """(B,) how many images are among the nearest in both spaces."""
+        """(B,) how many images are neighbours in both spaces."""
         pairs = zip(self.nearest["image"], self.nearest["style"], strict=True)
         return np.array([len(np.intersect1d(*both)) for both in pairs])
 
@@ -73,22 +76,22 @@ class Neighbours(Drawable):
         k = self.nearest["image"].shape[1]
         m = self.measures
 
-        def told(space: str) -> str:
+        def of_first(space: str) -> str:
             return (
-                f"nearest in {space}: {self.image_distance[space][0]:.2f} away in pixels, "
-                f"{self.style_distance[space][0]:.2f} in style, {self.same_class[space][0]} of its class"
+                f"nearest in {space} space: mean distance {self.image_distance[space][0]:.2f} in pixels and "
+                f"{self.style_distance[space][0]:.2f} in style, {self.same_class[space][0]} of the same class"
             )
 
         def change(what: str) -> str:
-            one, other = (m[f"{what}_of_{space}_neighbours"].value for space in SPACES)
-            return f"{what.replace('_', ' ')} {one:.2f} → {other:.2f}"
+            in_pixels, in_style = (m[f"{what}_of_{space}_neighbours"].value for space in SPACES)
+            return f"{what.replace('_', ' ')} {in_pixels:.2f} → {in_style:.2f}"
 
         changes = ", ".join(map(change, ("image_distance", "style_distance", "same_class")))
         return (
-            f"A test image (framed) and its {k} nearest, left in pixels, right in style; under each its style memory. "
-            f"{'; '.join(map(told, SPACES)).capitalize()}. Over n = {len(self.base):,} base images, nearest in pixels "
-            f"→ in style: {changes} (by chance {m['same_class_by_chance'].value:.1f}); "
-            f"{m['shared_neighbours'].value:.1f} of {k} are among both."
+            f"A test image (framed) and its {k} nearest neighbours, left in pixels, right in style; the bars are their "
+            f"style memories. {'; '.join(map(of_first, SPACES)).capitalize()}. Over n = {len(self.base):,} base "
+            f"images, neighbours in pixels → in style: {changes} (by chance {m['same_class_by_chance'].value:.1f}); "
+            f"{m['shared_neighbours'].value:.1f} of {k} are neighbours in both."
         )
 
     def plot(self, ax: Any) -> None:
@@ -106,13 +109,13 @@ def neighbours(
     n_bases: int = 1000,
     seed: int = 0,
 ) -> Neighbours:
-    """Find the k nearest neighbours of base images among the other test images, in pixels and in style.
+    """Find the k nearest neighbours of base images among all other test images, in pixels and in style.
 
     R. Wiyatno, J. Orchard, "Style Memory: Making a Classifier Network Generative", IEEE ICCI*CC 2018, figures 7 and 8.
 
     Args:
-        base: the index of a test image, or several; by default `n_bases` random ones (all, where there are fewer).
-        k: how many; the paper's 97 by default, or all others where there are fewer.
+        base: the index of a test image, or several; by default `n_bases` random images, or all if there are fewer.
+        k: how many neighbours; by default 97, the paper's number, or all other images if there are fewer.
 
     Raises:
         InputError: a model without a decoder or for other data, a base that is no index of a test image, or k out of
@@ -125,8 +128,8 @@ def neighbours(
         raise InputError(f"k: got {k}, must be in [1, {n - 1}] for {n} test images")
     check_count(n_bases, "n_bases")
     bases = np.random.default_rng(seed).permutation(n)[:n_bases] if base is None else _indices(base, n)
-    seen = encode(network, data.test)
-    points = {"image": seen.x, "style": seen.style}
+    encoded = encode(network, data.test)
+    points = {"image": encoded.x, "style": encoded.style}
     apart = {space: distances(p[bases], p) for space, p in points.items()}
     own = np.arange(len(bases)), bases
     nearest = {}
@@ -138,7 +141,7 @@ def neighbours(
         measured: {space: np.take_along_axis(apart[measured], nearest[space], 1).mean(1) for space in SPACES}
         for measured in SPACES
     }
-    same = seen.y == seen.y[bases][:, None]
+    same = encoded.y == encoded.y[bases][:, None]
     shown = {space: np.append(bases[0], nearest[space][0]) for space in SPACES}
     return Neighbours(
         bases,
@@ -148,9 +151,9 @@ def neighbours(
         {space: found.sum(1) / (n - 1) for space, found in apart.items()},
         {space: np.take_along_axis(same, nearest[space], 1).sum(1) for space in SPACES},
         (same.sum(1) - 1) * k / (n - 1),
-        {space: seen.x[shown[space]] for space in SPACES},
-        {space: seen.style[shown[space]] for space in SPACES},
-        short(data.classes[seen.y[bases[0]]]),
+        {space: encoded.x[shown[space]] for space in SPACES},
+        {space: encoded.style[shown[space]] for space in SPACES},
+        short(data.classes[encoded.y[bases[0]]]),
     )
 
 
@@ -162,17 +165,17 @@ def _indices(base: int | Sequence[int], n: int) -> Array:
 
 
 def _rows(images: Array, styles: Array) -> Array:
-    """Images (N, C, H, W) with their styles (N, S) as bars below, in rows of `ACROSS`; the first one is framed."""
-    finer = -(-styles.shape[1] // images.shape[3])  # so that every bar has a column of pixels
-    images = images.repeat(finer, axis=2).repeat(finer, axis=3)
+    """Images (N, C, H, W) with their styles (N, S) as bars below them, in rows of `COLUMNS`; the first has a frame."""
+    scale = -(-styles.shape[1] // images.shape[3])  # enlarged, so that each bar is at least one pixel wide
+    images = images.repeat(scale, axis=2).repeat(scale, axis=3)
     n, channels, _, width = images.shape
     images = images.copy()
-    for edge in (np.s_[0, :, :finer], np.s_[0, :, -finer:], np.s_[0, :, :, :finer], np.s_[0, :, :, -finer:]):
+    for edge in (np.s_[0, :, :scale], np.s_[0, :, -scale:], np.s_[0, :, :, :scale], np.s_[0, :, :, -scale:]):
         images[edge] = 1
-    level = np.arange(BAR * finer, 0, -1)[:, None] / (BAR * finer)
+    level = np.arange(BAR * scale, 0, -1)[:, None] / (BAR * scale)
     bars = np.where(styles[:, None] >= level - 0.5 / len(level), np.float32(0.35), np.float32(1.0))
     columns = np.arange(width) * styles.shape[1] // width
     bars = np.repeat(bars[:, None, :, columns], channels, axis=1)
     whole = np.concatenate([images, bars], axis=2)
-    blank = np.ones((-n % ACROSS, *whole.shape[1:]), dtype=np.float32)
-    return np.concatenate([whole, blank]).reshape(-1, ACROSS, *whole.shape[1:])
+    blank = np.ones((-n % COLUMNS, *whole.shape[1:]), dtype=np.float32)
+    return np.concatenate([whole, blank]).reshape(-1, COLUMNS, *whole.shape[1:])

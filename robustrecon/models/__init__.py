@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from .. import checkpoint
-from ..types import InputError, unknown_name
+from .. import checkpoint, provenance
+from ..types import InputError, nearest
 from . import shipped
 from .base import EnergyModel
 from .style_memory import StyleMemoryNet
@@ -21,24 +22,34 @@ WEIGHTS = "model."
 
 
 def architecture(model: EnergyModel) -> dict[str, Any]:
-    """What a card says of a model so that `build` can make it again."""
+    """The name and the options that a card holds, from which `build` makes the model again."""
     return {"name": model.name, **model.config}
 
 
 def build(described: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None) -> EnergyModel:
-    """A model from what its card says of it, with its weights, in evaluation mode.
+    """The model that `architecture` described, with its weights, in evaluation mode.
+
+    Args:
+        described: `name`, one of `MODELS`, and options of its class; options that are missing have their defaults.
+        weights: the model's state dict; random weights by default.
 
     Raises:
-        InputError: an unknown architecture, or weights that are not of it.
+        InputError: an unknown architecture or option, an option out of its range, or weights of another architecture.
     """
-    arguments = dict(described)
-    name = arguments.pop("name", "")
+    if not isinstance(described, Mapping) or not isinstance(described.get("name"), str):
+        raise InputError(f"architecture: got {described!r}, must be an object with the `name` of an architecture")
+    name, options = described["name"], {key: value for key, value in described.items() if key != "name"}
     if name not in MODELS:
-        unknown_name("architecture", name, MODELS)
+        version = provenance.versions().get("robustrecon", "not installed")
+        raise InputError(
+            f"architecture: this version of robustrecon ({version}) does not know {name!r}{nearest(name, MODELS)} "
+            f"(known: {', '.join(sorted(MODELS))}); a newer version may know it"
+        )
+    _check_options(MODELS[name], options)
     try:
-        model = MODELS[name](**arguments)
+        model = MODELS[name](**options)
     except TypeError as error:
-        raise InputError(f"architecture: {name} cannot be built from {arguments} ({error})") from error
+        raise InputError(f"architecture: {name} cannot be built from {options} ({error})") from error
     if weights is not None:
         try:
             model.load_state_dict({key: value.float() for key, value in weights.items()})
@@ -48,28 +59,45 @@ def build(described: Mapping[str, Any], weights: Mapping[str, Tensor] | None = N
     return model.eval()
 
 
+def _check_options(model: type[EnergyModel], options: Mapping[str, Any]) -> None:
+    """Raise for options that the constructor of `model` does not have."""
+    parameters = inspect.signature(model).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for option in options:
+        if option not in parameters:
+            raise InputError(
+                f"architecture: {model.name} has no option {option!r}{nearest(option, parameters)} "
+                f"(known: {', '.join(parameters)}); a newer version of robustrecon may have it"
+            )
+
+
 def load(path: str | Path) -> EnergyModel:
     """Load a trained model: a folder that `robustrecon train` wrote, a .safetensors file, or a shipped model's name.
 
     Raises:
-        InputError: no checkpoint there, or one that is damaged, foreign, a pickle, or does not match its card.
+        InputError: no such checkpoint, or one that is damaged, foreign, a pickle, of an architecture or a format that
+            this version does not know, or with weights of another architecture than its card's.
     """
     return load_with_card(path)[0]
 
 
 def load_with_card(path: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
-    """`load`, and the card that came with the model."""
+    """The model that `load` returns, and the card of its checkpoint."""
     saved = read(path)
     if "architecture" not in saved.card:
-        raise InputError(f"{path}: its card names no architecture; this is not a model of the catalogue")
-    return build(saved.card["architecture"], model_weights(saved.tensors)), saved.card
+        raise InputError(f"{path}: its card has no architecture, so it holds no model")
+    try:
+        return build(saved.card["architecture"], model_weights(saved.tensors)), saved.card
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def read(path: str | Path) -> checkpoint.Checkpoint:
-    """The checkpoint of whatever `load` takes, or of a calibrated classifier."""
+    """The checkpoint of a model, given as `load` takes it, or of a calibrated classifier."""
     return checkpoint.load(shipped.locate(path))
 
 
 def model_weights(tensors: Mapping[str, Tensor], prefix: str = WEIGHTS) -> dict[str, Tensor]:
-    """The model's own tensors among those of a checkpoint, or others that were stored under `prefix`."""
+    """The tensors of a checkpoint whose names begin with `prefix`, without it; the model's by default."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

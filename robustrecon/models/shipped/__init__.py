@@ -1,13 +1,14 @@
-"""Trained models that come with the package, by names such as `robust/mnist`; a folder a family lies here.
+"""Trained models that come with the package, by names such as `robust/mnist`: one folder for each family.
 
-Loading one checks it like any checkpoint. The seal in its card covers the card and the tensors' bytes, and the
-header that says which bytes are which tensor must parse, leave no gap and fit the card's architecture, so that a list
-of the files' own hashes would find no damage that this does not.
+`checkpoint.load` finds every damage to them. The hash in a card covers the card and the bytes of the tensors, and the
+header that gives each tensor its bytes must parse, leave no gap and fit the card's architecture. So no separate list of
+file hashes is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,64 @@ FOLDER = Path(__file__).parent
 SUFFIX = ".safetensors"
 
 
+@dataclass(frozen=True)
+class ShippedModel:
+    """What the card and the file of a shipped model say; None where the card does not say it.
+
+    Attributes:
+        name: family/data.
+        data: the data set that it was trained on.
+        recipe: how it was trained.
+        test_accuracy: share of `n` test images that it classifies correctly.
+        n: how many test images there were.
+        architecture: its name in `robustrecon.models.MODELS`.
+        options: the architecture's options, without the number of classes and the shape of the images.
+        parameters: how many numbers its tensors hold.
+        bytes: size of the file.
+        sha256: the hash in its card.
+    """
+
+    name: str
+    data: str | None
+    recipe: str | None
+    test_accuracy: float | None
+    n: int | None
+    architecture: str | None
+    options: Mapping[str, Any]
+    parameters: int
+    bytes: int
+    sha256: str
+
+    def __str__(self) -> str:
+        options = "".join(f" {key}={value}" for key, value in self.options.items())
+        n = "" if self.n is None else f" (n = {self.n:,})"
+        columns = [
+            self.data and f"data {self.data}",
+            self.recipe and f"recipe {self.recipe}",
+            self.test_accuracy is not None and f"test accuracy {self.test_accuracy:.2%}{n}",
+            f"{self.architecture or 'unknown architecture'}{options}",
+            f"{self.parameters:,} parameters",
+            f"{self.bytes / 1e6:.1f} MB",
+            f"sha256 {self.sha256[:12]}",
+        ]
+        return ", ".join(column for column in columns if column)
+
+
 def names() -> list[str]:
-    """The names, sorted."""
+    """The names of the shipped models, sorted."""
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob(f"*/*{SUFFIX}"))
 
 
 def file_of(name: str) -> Path:
-    """Where the model called `name`, family/data, lies or would lie."""
+    """The file of the shipped model `name` (family/data), whether or not it exists."""
     return FOLDER / f"{name}{SUFFIX}"
 
 
 def locate(model: str | Path) -> Path:
-    """The path of a model that is given by its path or by the name of a shipped one; what exists as a path is a path.
+    """The path of a model that is given as a path or as the name of a shipped model; an existing path comes first.
 
     Raises:
-        InputError: neither; the message suggests the closest name.
+        InputError: neither; the message suggests the nearest name.
     """
     path, name = Path(model), Path(model).as_posix()
     if path.exists():
@@ -46,8 +90,8 @@ def locate(model: str | Path) -> Path:
     )
 
 
-def catalogue() -> list[dict[str, Any]]:
-    """What there is to know of each shipped model before loading it: JSON values by column.
+def catalogue() -> list[ShippedModel]:
+    """A description of each shipped model.
 
     Raises:
         InputError: a damaged file.
@@ -55,29 +99,33 @@ def catalogue() -> list[dict[str, Any]]:
     return [_described(name) for name in names()]
 
 
-def listing(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows of `catalogue` as text, a line each."""
-    width = max(len(row["name"]) for row in rows)
-    return "\n".join(
-        f"{row['name']:<{width}}  data {row['data']}, recipe {row['recipe']}, "
-        f"test accuracy {row['test_accuracy']:.2%} (n = {row['n']}), style of {row['style_dim']}, "
-        f"{row['parameters']:,} parameters, {row['bytes'] / 1e6:.1f} MB, sha256 {row['sha256'][:12]}"
-        for row in rows
-    )
+def listing(models: Sequence[ShippedModel]) -> str:
+    """The models as text, a line each."""
+    width = max((len(model.name) for model in models), default=0)
+    return "\n".join(f"{model.name:<{width}}  {model}" for model in models)
 
 
-def _described(name: str) -> dict[str, Any]:
+def _described(name: str) -> ShippedModel:
     path = file_of(name)
     saved = checkpoint.load(path)
     card = saved.card
-    return {
-        "name": name,
-        "data": card["data"]["name"],
-        "recipe": card["recipe"]["name"],
-        "test_accuracy": card["accuracy"]["test"],
-        "n": card["accuracy"]["n"],
-        "style_dim": card["architecture"]["style_dim"],
-        "parameters": sum(tensor.numel() for tensor in saved.tensors.values()),
-        "bytes": path.stat().st_size,
-        "sha256": card["sha256"],
-    }
+    accuracy, architecture = _object(card, "accuracy"), _object(card, "architecture")
+    left_out = ("name", "n_classes", "image_shape")
+    return ShippedModel(
+        name=name,
+        data=_object(card, "data").get("name"),
+        recipe=_object(card, "recipe").get("name"),
+        test_accuracy=accuracy.get("test"),
+        n=accuracy.get("n"),
+        architecture=architecture.get("name"),
+        options={key: value for key, value in architecture.items() if key not in left_out},
+        parameters=sum(tensor.numel() for tensor in saved.tensors.values()),
+        bytes=path.stat().st_size,
+        sha256=card["sha256"],
+    )
+
+
+def _object(card: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An entry of a card that is an object itself; empty where the card has none."""
+    entry = card.get(key)
+    return entry if isinstance(entry, dict) else {}
