@@ -96,32 +96,32 @@ CATALOGUE: dict[str, Entry] = {
         "as selective, each step without its component along the other gradient",
         "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "
         "Projected Gradient Descent. ICLR 2022",
-        {"own": f"{__package__}.selective:OrthogonalPGD"},
+        {"own": f"{__package__}.detector_aware.selective:OrthogonalPGD"},
     ),
     "reconstructive": Entry(
         "knows the detector: loss and score in one sum with a searched weight, or in alternating steps",
         "Qin, Frosst, Sabour, Raffel, Cottrell, Hinton: Detecting and Diagnosing Adversarial Images with "
         "Class-Conditional Capsule Reconstructions. ICLR 2020",
-        {"own": f"{__package__}.reconstructive:Reconstructive"},
+        {"own": f"{__package__}.detector_aware.reconstructive:Reconstructive"},
     ),
     "matching": Entry(
         "knows the detector: logits, style and drawing towards those of a clean image of another class",
         "Tramèr, Carlini, Brendel, Madry: On Adaptive Attacks to Adversarial Example Defenses. NeurIPS 2020",
-        {"own": f"{__package__}.matching:Matching"},
+        {"own": f"{__package__}.detector_aware.matching:Matching"},
     ),
     "multi-target": Entry(
         "knows the detector: lead among the logits and be accepted, for every wrong label in turn",
         "Tramèr, Carlini, Brendel, Madry: On Adaptive Attacks to Adversarial Example Defenses. NeurIPS 2020; step "
         "sizes of Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse "
         "parameter-free attacks. ICML 2020",
-        {"own": f"{__package__}.multi_target:MultiTarget"},
+        {"own": f"{__package__}.detector_aware.multi_target:MultiTarget"},
     ),
     "hybrid": Entry(
         "knows the detector: as multi-target, then a random search with squares from where it ended",
         "Suya, Chi, Evans, Tian: Hybrid Batch Attacks: Finding Black-box Adversarial Examples with Limited Queries. "
         "USENIX Security 2020; squares of Andriushchenko, Croce, Flammarion, Hein: Square Attack: a query-efficient "
         "black-box adversarial attack via random search. ECCV 2020",
-        {"own": f"{__package__}.hybrid:Hybrid"},
+        {"own": f"{__package__}.detector_aware.hybrid:Hybrid"},
     ),
     "worst-case": Entry(
         "knows the detector: the whole list of attacks, the cheap ones first, on the images that still stand",
@@ -133,7 +133,7 @@ CATALOGUE: dict[str, Entry] = {
         "knows the detector: up the loss until misread, then down the detector's score",
         "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "
         "Projected Gradient Descent. ICLR 2022",
-        {"own": f"{__package__}.selective:SelectivePGD"},
+        {"own": f"{__package__}.detector_aware.selective:SelectivePGD"},
     ),
     "eot": Entry(
         "pgd on the mean over several passes, for models that draw random numbers",

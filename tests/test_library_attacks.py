@@ -10,7 +10,7 @@ from torch import nn
 
 import attacks
 from attacks import Misclassified, Targeted, Undetected
-from attacks.rejecting import Rejecting
+from attacks.detector_aware.rejecting import Rejecting
 from robustrecon import DefendedClassifier
 from robustrecon.data import Dataset
 

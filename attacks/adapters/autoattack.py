@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base import at_least
+from ..detector_aware.rejecting import ClassifierAttack
 from ..errors import InputError
-from ..rejecting import ClassifierAttack
 from .torchattacks import made
 
 NORMS = {"linf": "Linf", "l2": "L2"}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import at_least
-from ..rejecting import ClassifierAttack
+from ..detector_aware.rejecting import ClassifierAttack
 from ..threat import Threat
 from .art import estimator, norm_of
 

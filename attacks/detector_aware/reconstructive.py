@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from .aware import SLACK, DetectorAware, Pursuit, confirmed, scales
-from .base import at_least
-from .climb import Found, Seen
-from .errors import unknown_name
-from .goals import judged
+from ..base import at_least
+from ..errors import unknown_name
+from ..goals import judged
+from .apgd import Found, Seen
+from .base import SLACK, DetectorAware, Pursuit, confirmed, scales
 
 MODES = ("sum", "alternating")
 FACTOR = 10.0  # by which the weight grows or shrinks until it is bracketed

@@ -10,10 +10,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from .aware import Pursuit, scales
-from .base import Attack
-from .errors import InputError
-from .goals import Goal, Victim, judged
+from ..base import Attack
+from ..errors import InputError
+from ..goals import Goal, Victim, judged
+from .base import Pursuit, scales
 
 TINY = 1e-12  # the sign of a logit that lies on the boundary
 HUGE = 1e30  # what stands for infinity

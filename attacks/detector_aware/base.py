@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from .base import IterativeAttack
-from .climb import Found, Look, climb
-from .errors import InputError
-from .goals import Goal, Misclassified, Targeted, Undetected, judged
-from .threat import threat_model
+from ..base import IterativeAttack
+from ..errors import InputError
+from ..goals import Goal, Misclassified, Targeted, Undetected, judged
+from ..threat import threat_model
+from .apgd import Found, Look, climb
 
 SLACK = 0.02  # how far beyond its goal a hinge pulls, in units of the clean images' margins
 LEAST = 1e-12  # a scale below this is taken for none

@@ -7,9 +7,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from .aware import DetectorAware, Pursuit
-from .climb import Found, Seen
-from .goals import judged
+from ..goals import judged
+from .apgd import Found, Seen
+from .base import DetectorAware, Pursuit
 
 TIER = 1e9  # keeps the progress of misread points above that of the others
 

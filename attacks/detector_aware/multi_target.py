@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from .aware import SLACK, DetectorAware, Pursuit, confirmed, leads, scales
-from .base import at_least
-from .climb import Found, Seen
-from .goals import judged
+from ..base import at_least
+from ..goals import judged
+from .apgd import Found, Seen
+from .base import SLACK, DetectorAware, Pursuit, confirmed, leads, scales
 
 RIVALS = 4  # labels compared at a step, the target among them
 LOOK_AROUND = 10  # steps between looks at all labels

@@ -14,8 +14,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .finite import finite
-from .threat import Threat
+from ..finite import finite
+from ..threat import Threat
 
 FIRST_STEP = 2.0  # of the budget
 MOMENTUM = 0.75

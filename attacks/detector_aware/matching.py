@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .aware import DetectorAware, Pursuit
-from .base import at_least
-from .climb import Found, Seen
-from .goals import judged
+from ..base import at_least
+from ..goals import judged
+from .apgd import Found, Seen
+from .base import DetectorAware, Pursuit
 
 
 @dataclass(kw_only=True, eq=False)

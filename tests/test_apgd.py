@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attacks.climb import Found, Look, Seen, climb
+from attacks.detector_aware.apgd import Found, Look, Seen, climb
 from attacks.threat import Linf
 
 X = torch.full((3, 1, 2, 2), 0.5)

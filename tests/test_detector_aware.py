@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 import attacks
-from attacks import Misclassified, Targeted, Undetected, aware
+from attacks import Misclassified, Targeted, Undetected
+from attacks.detector_aware import base as aware
 from robustrecon import DefendedClassifier
 from robustrecon.data import Dataset
 

@@ -9,13 +9,13 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from .aware import Pursuit, leads, scales
-from .base import at_least
-from .climb import Found
-from .errors import InputError
-from .goals import judged
+from ..base import at_least
+from ..errors import InputError
+from ..goals import judged
+from ..squares import redrawn
+from .apgd import Found
+from .base import Pursuit, leads, scales
 from .multi_target import MultiTarget, rivals
-from .squares import redrawn
 
 FIRST_SHARE = 0.3  # of the image in the first squares
 HALVINGS = (0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8)  # after so much of the search the squares halve
