@@ -1,4 +1,4 @@
-"""The ascent that the attacks on classifier and detector share: step sizes, the best point, and leaving early.
+"""Auto-PGD ascent: the loop that the detector-aware attacks share.
 
 Step sizes, momentum and restarts from the best point are those of F. Croce, M. Hein, "Reliable evaluation of
 adversarial robustness with an ensemble of diverse parameter-free attacks", ICML 2020 (APGD).
@@ -14,88 +14,92 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..finite import finite
+from ..errors import nonfinite, raise_if_nonfinite
 from ..threat import Threat
 
-FIRST_STEP = 2.0  # of the budget
+INITIAL_STEP = 2.0  # in units of eps
 MOMENTUM = 0.75
-RISING = 0.75  # share of steps that must rise for the step size to stay
+RHO = 0.75  # the step size stays when the loss rises in at least this share of the steps
 
 
 @dataclass
-class Seen:
-    """What is seen at a point, image by image.
+class Evaluation:
+    """What an attack computes at its current points.
 
     Attributes:
-        misread: (B,) bool, whether the label is one that is wanted.
-        score: (B,) the detector's, which decides between misread points.
-        value: (B,) progress; the schedule of steps goes by it.
-        gradient: (B, C, H, W) where to go.
+        misclassified: (B,) bool, whether the predicted label meets the goal.
+        score: (B,) detector scores, by which misclassified points are compared.
+        loss: (B,) the loss to ascend; the step sizes follow it.
+        grad: (B, C, H, W) the direction of the next step.
     """
 
-    misread: Tensor
+    misclassified: Tensor
     score: Tensor
-    value: Tensor
-    gradient: Tensor
+    loss: Tensor
+    grad: Tensor
 
 
-Look: TypeAlias = Callable[[Tensor, Tensor], Seen]
+Evaluate: TypeAlias = Callable[[Tensor, Tensor], Evaluation]
 
 
 @dataclass
-class Found:
-    """The least suspicious misread points, where there are any, else the furthest ones.
+class BestPoints:
+    """The best point of each image: the misclassified point of the lowest score, or else that of the highest loss.
 
     Attributes:
-        x: (B, C, H, W).
-        misread: (B,) bool.
-        score: (B,), infinite where not misread.
-        value: (B,) the most progress that was seen on the way.
+        x: (B, C, H, W) the points.
+        misclassified: (B,) bool.
+        score: (B,) detector scores, infinite where not misclassified.
+        loss: (B,) the highest loss that was seen on the way.
     """
 
     x: Tensor
-    misread: Tensor
+    misclassified: Tensor
     score: Tensor
-    value: Tensor
+    loss: Tensor
 
     @classmethod
-    def nothing(cls, x: Tensor) -> Found:
-        """The points x themselves, of which nothing is known."""
-        none = torch.full((len(x),), math.inf, device=x.device)
-        return cls(x.clone(), torch.zeros_like(none, dtype=torch.bool), none, -none)
+    def unevaluated(cls, x: Tensor) -> BestPoints:
+        """The points x before any is evaluated."""
+        infinite = torch.full((len(x),), math.inf, device=x.device)
+        return cls(x.clone(), torch.zeros_like(infinite, dtype=torch.bool), infinite, -infinite)
 
-    def take(self, rows: Tensor, other: Found) -> None:
-        """Put `other`, found for `rows`, in place where it is better."""
-        further = ~other.misread & ~self.misread[rows] & (other.value > self.value[rows])
-        better = (other.misread & ~self.misread[rows]) | (other.score < self.score[rows]) | further
+    def broken(self, threshold: float) -> Tensor:
+        """(B,) bool: the images that are misclassified with a score at or below the threshold."""
+        return self.misclassified & (self.score <= threshold)
+
+    def update(self, rows: Tensor, other: BestPoints) -> None:
+        """Take the points of `other`, which are for the images `rows`, where they are better."""
+        higher = ~other.misclassified & ~self.misclassified[rows] & (other.loss > self.loss[rows])
+        better = (other.misclassified & ~self.misclassified[rows]) | (other.score < self.score[rows]) | higher
         for field in fields(self):
             getattr(self, field.name)[rows[better]] = getattr(other, field.name)[better]
 
 
 @dataclass
 class _State:
-    """One row an image that is still attacked."""
+    """The loop's variables, one row for each image that is still attacked; `rows` are their places in the batch."""
 
     rows: Tensor
-    clean: Tensor
-    moved: Tensor
-    before: Tensor
-    step: Tensor
-    top: Tensor  # the point of highest value, where steps that led nowhere are taken back to
-    top_gradient: Tensor
-    value: Tensor
-    last_value: Tensor
-    value_at_check: Tensor
-    rises: Tensor
-    halved: Tensor
+    x: Tensor
+    x_adv: Tensor
+    x_adv_old: Tensor
+    step_size: Tensor
+    x_best: Tensor
+    grad_best: Tensor
+    loss_best: Tensor
+    loss_old: Tensor
+    loss_best_last_check: Tensor
+    n_increases: Tensor
+    reduced_last_check: Tensor
 
     def keep(self, flags: Tensor) -> None:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name)[flags])
 
 
-def climb(
-    look: Look,
+def apgd_ascent(
+    evaluate: Evaluate,
     x: Tensor,
     start: Tensor,
     threat: Threat,
@@ -104,108 +108,110 @@ def climb(
     name: str,
     threshold: float = -math.inf,
     fixed_step: float | None = None,
-) -> Found:
-    """Ascend from `start` for `steps` steps inside the ball around x.
+) -> BestPoints:
+    """Ascend a loss from `start` for `steps` steps inside the ball around x.
 
     Args:
-        look: called with points (b, C, H, W) and their rows in x (b,).
+        evaluate: called with points (b, C, H, W) and the rows (b,) of x that they belong to.
         x, start: (B, C, H, W).
         threat: the ball.
         steps: gradient steps.
-        name: of the attack, for errors.
-        threshold: an image leaves as soon as it is misread with a score at or below it.
-        fixed_step: a constant step size, without momentum, instead of APGD's schedule.
+        name: the attack's name, for errors.
+        threshold: an image leaves as soon as it is misclassified with a score at or below the threshold.
+        fixed_step: a constant step size without momentum, instead of APGD's schedule.
 
     Raises:
-        NonFiniteLoss: a value or gradient is not finite.
+        NonFiniteLoss: a loss or gradient is not finite.
     """
     n = len(x)
-    found = Found.nothing(start)
-    low = torch.full((n,), -math.inf, device=x.device)
-    size = FIRST_STEP * threat.eps if fixed_step is None else fixed_step
+    best = BestPoints.unevaluated(start)
+    lowest = torch.full((n,), -math.inf, device=x.device)
+    initial_step = INITIAL_STEP * threat.eps if fixed_step is None else fixed_step
     state = _State(
         rows=torch.arange(n, device=x.device),
-        clean=x,
-        moved=start,
-        before=start,
-        step=torch.full((n, 1, 1, 1), size, device=x.device),
-        top=start,
-        top_gradient=torch.zeros_like(x),
-        value=low,
-        last_value=low,
-        value_at_check=low,
-        rises=torch.zeros(n, device=x.device),
-        halved=torch.ones(n, dtype=torch.bool, device=x.device),
+        x=x,
+        x_adv=start,
+        x_adv_old=start,
+        step_size=torch.full((n, 1, 1, 1), initial_step, device=x.device),
+        x_best=start,
+        grad_best=torch.zeros_like(x),
+        loss_best=lowest,
+        loss_old=lowest,
+        loss_best_last_check=lowest,
+        n_increases=torch.zeros(n, device=x.device),
+        reduced_last_check=torch.ones(n, dtype=torch.bool, device=x.device),
     )
-    checks = _checks(steps)
-    since = 0
-    for number in range(steps + 1):
-        seen = look(state.moved, state.rows)
-        finite(name, seen.value, seen.gradient)
-        rose = seen.value > state.value
-        _note(found, state, seen, rose)
-        here = rose.view(-1, 1, 1, 1)
-        state.top = torch.where(here, state.moved, state.top)
-        state.top_gradient = torch.where(here, seen.gradient, state.top_gradient)
-        if number:
-            state.rises = state.rises + (seen.value > state.last_value)
-        state.value, state.last_value = torch.where(rose, seen.value, state.value), seen.value
-        if number == steps:
+    checkpoints = _checkpoints(steps)
+    last_check = 0
+    for step in range(steps + 1):
+        found = evaluate(state.x_adv, state.rows)
+        raise_if_nonfinite(name, nonfinite(found.loss, found.grad))
+        improved = found.loss > state.loss_best
+        _update_best(best, state, found, improved)
+        state.x_best = torch.where(_per_image(improved), state.x_adv, state.x_best)
+        state.grad_best = torch.where(_per_image(improved), found.grad, state.grad_best)
+        if step:
+            state.n_increases = state.n_increases + (found.loss > state.loss_old)
+        state.loss_best, state.loss_old = torch.where(improved, found.loss, state.loss_best), found.loss
+        if step == steps:
             break
-        gradient = seen.gradient
-        if fixed_step is None and number in checks:
-            back = _halve(state, number - since)
-            gradient = torch.where(back, state.top_gradient, gradient)
-            since = number
+        grad = found.grad
+        if fixed_step is None and step in checkpoints:
+            reduced = _reduce_step_size(state, step - last_check)
+            grad = torch.where(_per_image(reduced), state.grad_best, grad)
+            last_check = step
         if threshold > -math.inf:
-            stands = ~(seen.misread & (seen.score <= threshold))
-            if not stands.all():
-                state.keep(stands)
-                gradient = gradient[stands]
+            remaining = ~(found.misclassified & (found.score <= threshold))
+            if not remaining.all():
+                state.keep(remaining)
+                grad = grad[remaining]
                 if not len(state.rows):
                     break
-        momentum = MOMENTUM if fixed_step is None and number else 1.0
-        _step(state, gradient, threat, momentum)
-    return found
+        _take_step(state, grad, threat, MOMENTUM if fixed_step is None and step else 1.0)
+    return best
 
 
-def _note(found: Found, state: _State, seen: Seen, rose: Tensor) -> None:
-    """Keep a misread point of a lower score, and before any is misread the one of the highest value."""
+def _update_best(best: BestPoints, state: _State, found: Evaluation, improved: Tensor) -> None:
+    """Keep a misclassified point of a lower score, and before any is misclassified the point of the highest loss."""
     rows = state.rows
-    found_before = found.misread[rows]
-    better = (seen.misread & (seen.score < found.score[rows])) | (~seen.misread & ~found_before & rose)
-    at = rows[better]
-    found.x[at] = state.moved[better]
-    found.score[at] = torch.where(seen.misread, seen.score, found.score[rows])[better]
-    found.misread[at] |= seen.misread[better]
-    found.value[rows] = torch.maximum(found.value[rows], seen.value.to(found.value))
+    lower_score = found.misclassified & (found.score < best.score[rows])
+    better = lower_score | (~found.misclassified & ~best.misclassified[rows] & improved)
+    kept = rows[better]
+    best.x[kept] = state.x_adv[better]
+    best.score[kept] = torch.where(found.misclassified, found.score, best.score[rows])[better]
+    best.misclassified[kept] |= found.misclassified[better]
+    best.loss[rows] = torch.maximum(best.loss[rows], found.loss.to(best.loss))
 
 
-def _checks(steps: int) -> set[int]:
-    """The steps after which APGD looks whether to halve: at first every 22 % of them, then more and more often."""
-    gap, least, less = (max(1, share * steps // 100) for share in (22, 6, 3))
-    number, numbers = 0, set()
-    while (number := number + gap) < steps:
-        numbers.add(number)
-        gap = max(gap - less, least)
-    return numbers
+def _checkpoints(steps: int) -> set[int]:
+    """The steps after which APGD may halve its step size: after 22 % of the steps, then more and more often."""
+    period, least, decrease = (max(1, share * steps // 100) for share in (22, 6, 3))
+    step, checkpoints = 0, set()
+    while (step := step + period) < steps:
+        checkpoints.add(step)
+        period = max(period - decrease, least)
+    return checkpoints
 
 
-def _halve(state: _State, passed: int) -> Tensor:
-    """Halve the step where it leads nowhere and go back to the highest point; (B, 1, 1, 1) where."""
-    stuck = (~state.halved) & (state.value <= state.value_at_check)
-    state.halved = (state.rises < RISING * passed) | stuck
-    back = state.halved.view(-1, 1, 1, 1)
-    state.step = torch.where(back, state.step / 2, state.step)
-    state.moved = torch.where(back, state.top, state.moved)
-    state.before = torch.where(back, state.top, state.before)
-    state.value_at_check, state.rises = state.value, torch.zeros_like(state.rises)
-    return back
+def _reduce_step_size(state: _State, n_steps: int) -> Tensor:
+    """Halve the step size and return to the best point where progress was too slow; (B,) bool where."""
+    stalled = ~state.reduced_last_check & (state.loss_best <= state.loss_best_last_check)
+    reduced = (state.n_increases < RHO * n_steps) | stalled
+    state.step_size = torch.where(_per_image(reduced), state.step_size / 2, state.step_size)
+    state.x_adv = torch.where(_per_image(reduced), state.x_best, state.x_adv)
+    state.x_adv_old = torch.where(_per_image(reduced), state.x_best, state.x_adv_old)
+    state.reduced_last_check = reduced
+    state.loss_best_last_check, state.n_increases = state.loss_best, torch.zeros_like(state.n_increases)
+    return reduced
 
 
-def _step(state: _State, gradient: Tensor, threat: Threat, momentum: float) -> None:
-    moved = threat.project(state.moved + state.step * threat.steepest(gradient), state.clean)
+def _take_step(state: _State, grad: Tensor, threat: Threat, momentum: float) -> None:
+    x_adv, x_adv_old = state.x_adv, state.x_adv_old
+    z = threat.project(x_adv + state.step_size * threat.steepest(grad), state.x)
     if momentum < 1:
-        moved = state.moved + momentum * (moved - state.moved) + (1 - momentum) * (state.moved - state.before)
-        moved = threat.project(moved, state.clean)
-    state.before, state.moved = state.moved, moved
+        z = threat.project(x_adv + momentum * (z - x_adv) + (1 - momentum) * (x_adv - x_adv_old), state.x)
+    state.x_adv_old, state.x_adv = x_adv, z
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""What the gradient attacks on classifier and detector together have in common."""
+"""Base class of the gradient attacks on classifier and detector together."""
 
 from __future__ import annotations
 
@@ -13,78 +13,83 @@ from torch.nn.functional import cross_entropy
 
 from ..base import IterativeAttack
 from ..errors import InputError
-from ..goals import Goal, Misclassified, Targeted, Undetected, judged
+from ..goals import Goal, Misclassified, Targeted, Undetected, logits_and_score
 from ..threat import threat_model
-from .apgd import Found, Look, climb
+from .apgd import BestPoints, Evaluate, apgd_ascent
 
-SLACK = 0.02  # how far beyond its goal a hinge pulls, in units of the clean images' margins
-LEAST = 1e-12  # a scale below this is taken for none
-WIDEST = {"linf": 1.0, "l2": 10.0}  # the ball that an ascent begins in, in units of eps
-STAGES = 10  # balls outside that of eps, with half of the steps between them
+SLACK = 0.02  # by how much a hinge loss overshoots its goal, in units of the clean images' margins
+TINY = 1e-12  # a scale below this counts as zero
+WIDEST = {"linf": 1.0, "l2": 10.0}  # radius of the ball in which an ascent begins, in units of eps
+STAGES = 10  # balls larger than eps; together they get half of the steps
 
 
 @dataclass(frozen=True)
-class Pursuit:
-    """A goal taken apart: a wrong label, any or one, with a score at or below a threshold.
+class AttackObjective:
+    """A goal in parts: a wrong label, any or one, with a score at or below a threshold.
 
     Attributes:
-        target: the wanted label; None for any wrong one.
-        threshold: infinite where the goal does not ask about the detector.
+        target: the target label; None for any wrong label.
+        threshold: the highest accepted score; infinite where the goal does not ask about the detector.
     """
 
     target: int | None
     threshold: float
 
     @classmethod
-    def of(cls, goal: Goal) -> Pursuit:
-        """Raises InputError for a goal that is not `Misclassified` or `Targeted`, alone or `& Undetected`."""
+    def of(cls, goal: Goal) -> AttackObjective:
+        """The parts of a goal.
+
+        Raises:
+            InputError: the goal is not `Misclassified` or `Targeted`, alone or `& Undetected`.
+        """
         leading, *others = goal.parts()
         if isinstance(leading, (Misclassified, Targeted)) and all(isinstance(part, Undetected) for part in others):
             thresholds = [part.threshold for part in others if isinstance(part, Undetected)]
             return cls(leading.label if isinstance(leading, Targeted) else None, min(thresholds, default=math.inf))
         raise InputError(f"goal: got {goal}, must be Misclassified or Targeted, alone or & Undetected")
 
-    def misread(self, logits: Tensor, y: Tensor) -> Tensor:
-        """(B,) bool: whether the label is one that is wanted."""
+    def misclassified(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(B,) bool: whether the predicted label meets the goal."""
         label = logits.argmax(1)
         return label != y if self.target is None else (label == self.target) & (y != self.target)
 
-    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """(B,) losses that rise towards a wanted label."""
+    def classification_loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(B,) losses that rise towards a label that meets the goal."""
         if self.target is None:
             return cross_entropy(logits, y, reduction="none")
         return -cross_entropy(logits, torch.full_like(y, self.target), reduction="none")
 
-    def wanted(self, logits: Tensor, y: Tensor) -> Tensor:
-        """(B,) the wanted label of the highest logit."""
+    def target_label(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(B,) the target, or else the wrong label of the highest logit."""
         if self.target is not None:
             return torch.full_like(y, self.target)
         return logits.scatter(1, y[:, None], -math.inf).argmax(1)
 
-    def lead(self, logits: Tensor, y: Tensor) -> Tensor:
-        """(B,) by how much a wanted label leads among the logits (B, K)."""
-        return -leads(logits, y) if self.target is None else leads(logits, torch.full_like(y, self.target))
+    def logit_margin(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(B,) margin of the goal's label among the logits (B, K); positive where the label meets the goal."""
+        if self.target is None:
+            return -logit_margin(logits, y)
+        return logit_margin(logits, torch.full_like(y, self.target))
 
-    def excess(self, score: Tensor) -> Tensor:
-        """(B,) by how much a score exceeds the threshold; itself where there is none."""
-        return score - self.threshold if math.isfinite(self.threshold) else score
+    def score_margin(self, score: Tensor) -> Tensor:
+        """(B,) threshold − score, positive where accepted; −score where the goal has no threshold."""
+        return self.threshold - score if math.isfinite(self.threshold) else -score
 
 
 @dataclass(kw_only=True, eq=False)
 class DetectorAware(IterativeAttack):
-    """Ascends with the victim's score in view; a subclass writes `hunt`.
+    """An attack on classifier and detector together; a subclass writes `find_best`.
 
-    For l2 an ascent comes from outside: it begins in a ball of 10 eps, which shrinks, and spends the second half of its
-    steps in that of eps. F. Croce, M. Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image
-    classifiers", ICML 2021, begin so for l1.
+    For l2 an ascent starts outside the ball: it begins in a ball of radius 10 eps, which shrinks, and spends the second
+    half of its steps in the ball of radius eps. F. Croce, M. Hein, "Mind the box: l1-APGD for sparse adversarial
+    attacks on image classifiers", ICML 2021, start so for l1.
 
     Args:
-        eps: radius of the budget, in [0, 1] pixel units.
-        steps: gradient steps.
-        alpha: a constant step size, inside the ball of eps; by default the steps adapt, as APGD's do (Croce & Hein
-            2020).
-        early_exit: leave an image alone as soon as it meets the goal; by default the attack goes on.
-        random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
+        steps: gradient steps of each ascent.
+        alpha: a constant step size, inside the ball of radius eps; by default the step sizes adapt as in APGD (Croce &
+            Hein 2020).
+        early_exit: an image leaves as soon as it meets the goal; by default the attack goes on.
+        eps, random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
     """
 
     knows_detector = True
@@ -93,52 +98,53 @@ class DetectorAware(IterativeAttack):
     early_exit: bool = False
 
     @final
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        return self.hunt(victim, x, y, Pursuit.of(goal)).x
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        return self.find_best(victim, x, y, AttackObjective.of(goal)).x
 
     @abstractmethod
-    def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
-        """The least suspicious misread points near x (B, C, H, W) with true labels y (B,)."""
+    def find_best(self, victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> BestPoints:
+        """The best points near images x (B, C, H, W) with true labels y (B,)."""
 
-    def climb(self, look: Look, x: Tensor, pursuit: Pursuit) -> Found:
-        """One ascent from x or a random start."""
-        point = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
+    def ascend(self, evaluate: Evaluate, x: Tensor, objective: AttackObjective) -> BestPoints:
+        """One ascent from x, or from a random start."""
+        start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
         widest = WIDEST[self.norm] if self.alpha is None else 1.0
-        outside = range(min(STAGES, self.steps // 2) if widest > 1 else 0)
-        inwards = len(outside) and self.steps // 2 // len(outside)  # steps a stage
-        for stage in outside:
-            ball = threat_model(self.norm, self.eps * widest ** (1 - stage / len(outside)))
-            point = climb(look, x, ball.project(point, x), ball, inwards, name=self.name).x
-        return climb(
-            look,
+        n_stages = min(STAGES, self.steps // 2) if widest > 1 else 0
+        stage_steps = self.steps // 2 // n_stages if n_stages else 0
+        for stage in range(n_stages):
+            ball = threat_model(self.norm, self.eps * widest ** (1 - stage / n_stages))
+            start = apgd_ascent(evaluate, x, ball.project(start, x), ball, stage_steps, name=self.name).x
+        return apgd_ascent(
+            evaluate,
             x,
-            self.threat.project(point, x),
+            self.threat.project(start, x),
             self.threat,
-            self.steps - inwards * len(outside),
+            self.steps - stage_steps * n_stages,
             name=self.name,
-            threshold=pursuit.threshold if self.early_exit else -math.inf,
+            threshold=objective.threshold if self.early_exit else -math.inf,
             fixed_step=self.alpha,
         )
 
 
-def leads(logits: Tensor, label: Tensor) -> Tensor:
-    """(B,) by how much `label` (B,) leads among the logits (B, K)."""
+def logit_margin(logits: Tensor, label: Tensor) -> Tensor:
+    """(B,) logit of `label` (B,) minus the highest other logit, of logits (B, K)."""
     others = logits.scatter(1, label[:, None], -math.inf).amax(1)
     return logits.gather(1, label[:, None]).squeeze(1) - others
 
 
 @torch.no_grad()
-def scales(victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> tuple[float, float]:
-    """What a unit of lead and of excess is: their median sizes on the clean images x under their true labels y."""
-    logits, score = judged(victim, x)
-    lead, excess = (values.abs().median().item() for values in (leads(logits, y), pursuit.excess(score)))
-    return (lead if lead > LEAST else 1.0), (excess if excess > LEAST else 1.0)
+def margin_scales(victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> tuple[float, float]:
+    """Units for the logit margin and the score margin: their median sizes on clean images x with true labels y."""
+    logits, score = logits_and_score(victim, x)
+    margins = logit_margin(logits, y), objective.score_margin(score)
+    logit_scale, score_scale = (margin.abs().median().item() for margin in margins)
+    return (logit_scale if logit_scale > TINY else 1.0), (score_scale if score_scale > TINY else 1.0)
 
 
 @torch.no_grad()
-def confirmed(victim: nn.Module, x: Tensor, misread: Tensor, score: Tensor) -> Tensor:
-    """The victim's own scores where misread; elsewhere those that were estimated."""
-    if misread.any():
+def exact_scores(victim: nn.Module, x: Tensor, misclassified: Tensor, score: Tensor) -> Tensor:
+    """(B,) the victim's own scores where misclassified; elsewhere the estimates in `score`."""
+    if misclassified.any():
         score = score.clone()
-        score[misread] = judged(victim, x[misread])[1]
+        score[misclassified] = logits_and_score(victim, x[misclassified])[1]
     return score

@@ -1,4 +1,4 @@
-"""Every wrong label in turn: lead among the logits and be accepted under it, both at once."""
+"""Multi-target attack: classifier and detector at once, towards every wrong label in turn."""
 
 from __future__ import annotations
 
@@ -10,73 +10,74 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from ..base import at_least
-from ..goals import judged
-from .apgd import Found, Seen
-from .base import SLACK, DetectorAware, Pursuit, confirmed, leads, scales
+from ..goals import logits_and_score
+from .apgd import BestPoints, Evaluation
+from .base import SLACK, AttackObjective, DetectorAware, exact_scores, logit_margin, margin_scales
 
-RIVALS = 4  # labels compared at a step, the target among them
-LOOK_AROUND = 10  # steps between looks at all labels
-NEAREST = 0.25  # share of a batch that is worth deepening
-FACTOR = 1.05  # by which the weight of the part that alone is unmet grows a step
+RIVALS = 4  # labels that the detector compares at a step, the target among them
+COMPARE_EVERY = 10  # steps between comparisons of all labels
+NEAREST = 0.25  # share of a batch that the extra restarts attack
+FACTOR = 1.05  # by which the weight of the only hinge that is not yet zero grows at each step
 
 
 @dataclass(kw_only=True, eq=False)
 class MultiTarget(DetectorAware):
-    """For each wrong label, the likeliest first: descend what its logit lacks and what its score has too much.
+    """For each wrong label, the likeliest first: descend a hinge on the logit margin plus a hinge on the score.
 
-    The loss of a target is the sum of two hinges, in units of the clean images' margins, so that each pulls only while
-    it is not met, and harder the longer it alone is not. The detector judges under the target from the first step
-    on, and only the labels that explain the image best are compared; what seems accepted is confirmed against all.
+    The hinges are in units of the clean images' margins. Each is zero once its part of the goal is met, and the weight
+    of the detector's hinge follows the one that is not. The score is computed for the target label from the first step
+    on, and only the labels that explain the image best are compared; accepted points are confirmed against all labels.
     F. Tramèr, N. Carlini, W. Brendel, A. Madry, "On Adaptive Attacks to Adversarial Example Defenses", NeurIPS 2020,
-    takes every target in turn and attacks what decides, both parts at once.
+    take every target in turn and attack both parts of the decision at once.
 
     Args:
-        targets: how many wrong labels an image; by default all.
-        deepen: so many further ascents towards the two nearest labels of the quarter of a batch that is nearest to
-            falling, from new random starts, and for some images up the smaller of the two parts instead of the hinges.
-        Others as for every `DetectorAware` attack.
+        targets: number of wrong labels for each image; all by default.
+        extra_restarts: number of further rounds. Each attacks the quarter of a batch that is nearest to being broken,
+            towards its two nearest labels and from new random starts. About half of these ascents maximise the smaller
+            margin instead of the hinges.
+        Others: as for every `DetectorAware` attack.
     """
 
     name = "multi-target"
 
     targets: int | None = None
-    deepen: int = 0
+    extra_restarts: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.deepen = at_least(0, self.deepen, "deepen")
+        self.extra_restarts = at_least(0, self.extra_restarts, "extra_restarts")
         if self.targets is not None:
             self.targets = at_least(1, self.targets, "targets")
 
-    def hunt(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Found:
-        wanted = self._targets(victim, x, y, pursuit)
-        units = scales(victim, x, y, pursuit)
-        best, reached = Found.nothing(x), torch.full(wanted.shape, -torch.inf, device=x.device)
-        everyone = torch.arange(len(x), device=x.device)
+    def find_best(self, victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> BestPoints:
+        targets = self._targets(victim, x, y, objective)
+        scales = margin_scales(victim, x, y, objective)
+        best, loss_best = BestPoints.unevaluated(x), torch.full(targets.shape, -torch.inf, device=x.device)
+        all_rows = torch.arange(len(x), device=x.device)
 
-        def attack(rows: Tensor, column: Tensor, *, varied: bool) -> None:
-            if self.early_exit or varied:
-                stands = ~(best.misread & (best.score <= pursuit.threshold))[rows]
-                rows, column = rows[stands], column[stands]
+        def attack(rows: Tensor, column: Tensor, *, extra: bool) -> None:
+            if self.early_exit or extra:
+                remaining = ~best.broken(objective.threshold)[rows]
+                rows, column = rows[remaining], column[remaining]
             if len(rows):
-                found = self._towards(victim, x[rows], y[rows], wanted[rows, column], units, pursuit, varied)
-                best.take(rows, found)
-                reached[rows, column] = torch.maximum(reached[rows, column], found.value)
+                found = self._towards(victim, x[rows], y[rows], targets[rows, column], scales, objective, extra)
+                best.update(rows, found)
+                loss_best[rows, column] = torch.maximum(loss_best[rows, column], found.loss)
 
-        for column in range(wanted.shape[1]):
-            attack(everyone, torch.full_like(everyone, column), varied=False)
-        for _ in range(self.deepen):
-            fell = best.misread & (best.score <= pursuit.threshold)
-            near = reached.amax(1).masked_fill(fell, -torch.inf).topk(math.ceil(len(x) * NEAREST)).indices
-            for column in reached[near].topk(min(2, wanted.shape[1]), dim=1).indices.T:
-                attack(near, column, varied=True)
+        for column in range(targets.shape[1]):
+            attack(all_rows, torch.full_like(all_rows, column), extra=False)
+        for _ in range(self.extra_restarts):
+            loss_remaining = loss_best.amax(1).masked_fill(best.broken(objective.threshold), -torch.inf)
+            nearest = loss_remaining.topk(math.ceil(len(x) * NEAREST)).indices
+            for column in loss_best[nearest].topk(min(2, targets.shape[1]), dim=1).indices.T:
+                attack(nearest, column, extra=True)
         return best
 
     @torch.no_grad()
-    def _targets(self, victim: nn.Module, x: Tensor, y: Tensor, pursuit: Pursuit) -> Tensor:
+    def _targets(self, victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> Tensor:
         """(B, T) wrong labels, that of the highest logit first."""
-        if pursuit.target is not None:
-            return torch.full_like(y, pursuit.target)[:, None]
+        if objective.target is not None:
+            return torch.full_like(y, objective.target)[:, None]
         logits = victim(x).scatter(1, y[:, None], -torch.inf)
         most = logits.shape[1] - 1
         return logits.topk(most if self.targets is None else min(self.targets, most), dim=1).indices
@@ -87,44 +88,46 @@ class MultiTarget(DetectorAware):
         x: Tensor,
         y: Tensor,
         target: Tensor,
-        units: tuple[float, float],
-        pursuit: Pursuit,
-        varied: bool,
-    ) -> Found:
-        labels: Tensor | None = None
+        scales: tuple[float, float],
+        objective: AttackObjective,
+        extra: bool,
+    ) -> BestPoints:
+        compared: Tensor | None = None
         weight = torch.ones(len(x), device=x.device)
-        smaller = torch.rand(len(x), device=x.device) < (0.5 if varied else 0.0)
-        taken = 0
+        smaller_margin = torch.rand(len(x), device=x.device) < (0.5 if extra else 0.0)
+        step = 0
 
-        def look(point: Tensor, rows: Tensor) -> Seen:
-            nonlocal labels, taken
-            if taken % LOOK_AROUND == 0:
-                chosen = rivals(victim, point, target[rows])
-                if chosen is not None:
-                    labels = chosen.new_zeros(len(x), chosen.shape[1]) if labels is None else labels
-                    labels[rows] = chosen
-            taken += 1
-            compared = None if labels is None else labels[rows]
-            moved = point.detach().requires_grad_()
-            logits, score = judged(victim, moved, target[rows], compared)
-            lead, excess = leads(logits, target[rows]), pursuit.excess(score)
-            unread, suspicious = relu(SLACK - lead / units[0]), relu(SLACK + excess / units[1])
-            lacking = torch.where(
-                smaller[rows], torch.maximum(-lead / units[0], excess / units[1]), unread + weight[rows] * suspicious
+        def evaluate(point: Tensor, rows: Tensor) -> Evaluation:
+            nonlocal compared, step
+            if step % COMPARE_EVERY == 0:
+                labels = rival_labels(victim, point, target[rows])
+                if labels is not None:
+                    compared = labels.new_zeros(len(x), labels.shape[1]) if compared is None else compared
+                    compared[rows] = labels
+            step += 1
+            x_adv = point.detach().requires_grad_()
+            logits, score = logits_and_score(victim, x_adv, target[rows], None if compared is None else compared[rows])
+            label_margin = logit_margin(logits, target[rows]) / scales[0]
+            detector_margin = objective.score_margin(score) / scales[1]
+            label_hinge, detector_hinge = relu(SLACK - label_margin), relu(SLACK - detector_margin)
+            followed = torch.where(
+                smaller_margin[rows],
+                torch.minimum(label_margin, detector_margin),
+                -(label_hinge + weight[rows] * detector_hinge),
             )
-            (gradient,) = torch.autograd.grad(-lacking.sum(), moved)
-            unread, suspicious = unread.detach(), suspicious.detach()
-            weight[rows] *= FACTOR ** ((suspicious > 0).float() - (unread > 0).float())
-            misread = pursuit.misread(logits, y[rows])
-            exact = confirmed(victim, point, misread, score.detach())
-            return Seen(misread, exact, -unread - suspicious, gradient)
+            (grad,) = torch.autograd.grad(followed.sum(), x_adv)
+            label_hinge, detector_hinge = label_hinge.detach(), detector_hinge.detach()
+            weight[rows] *= FACTOR ** ((detector_hinge > 0).float() - (label_hinge > 0).float())
+            misclassified = objective.misclassified(logits, y[rows])
+            exact = exact_scores(victim, point, misclassified, score.detach())
+            return Evaluation(misclassified, exact, -label_hinge - detector_hinge, grad)
 
-        return self.climb(look, x, pursuit)
+        return self.ascend(evaluate, x, objective)
 
 
 @torch.no_grad()
-def rivals(victim: nn.Module, x: Tensor, target: Tensor) -> Tensor | None:
-    """(B, J) the target and the labels that explain x best; None where the victim cannot compare a part of them."""
+def rival_labels(victim: nn.Module, x: Tensor, target: Tensor) -> Tensor | None:
+    """(B, J) the target and the labels that explain x best; None where the victim cannot compare only some labels."""
     energies = getattr(victim, "class_energies", None)
     if energies is None or getattr(victim, "logits_and_score", None) is None:
         return None
