@@ -37,44 +37,46 @@ def _three_engines(own: str, torchattacks: str, art: str) -> dict[str, str]:
     }
 
 
-def _with_rejecting(description: str, citation: str, engine: str, place: str) -> tuple[Entry, Entry]:
-    """The attack on the logits alone, and the same attack on the decision with rejection."""
-    engines = {engine: f"{__package__}.adapters.{place}"}
-    return (
-        Entry(description, citation, engines, {"with_rejection": False}),
-        Entry(f"knows the detector: {description}", citation, engines, {"with_rejection": True}),
-    )
+def _on_classifier(description: str, citation: str, engine: str, place: str) -> Entry:
+    """An attack on the logits alone, whose class can attack the decision with rejection too."""
+    return Entry(description, citation, {engine: f"{__package__}.adapters.{place}"}, {"with_rejection": False})
 
 
-_BOTH: dict[str, tuple[Entry, Entry]] = {
-    "apgd-ce": _with_rejecting(
+def _on_decision(name: str, plain: Entry) -> Entry:
+    """The attack called `name` on the decision with rejection."""
+    description = f"knows the detector: {name} on the decision with rejection"
+    return Entry(description, plain.citation, plain.engines, {"with_rejection": True})
+
+
+_CLASSIFIER_ATTACKS: dict[str, Entry] = {
+    "apgd-ce": _on_classifier(
         "projected gradient ascent on the cross-entropy with adaptive step sizes",
         "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks. ICML 2020",
         "torchattacks",
         "autoattack:ApgdCe",
     ),
-    "apgd-t": _with_rejecting(
+    "apgd-t": _on_classifier(
         "projected gradient ascent on the targeted difference of logits ratio, for each likely wrong label in turn",
         "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks. ICML 2020",
         "torchattacks",
         "autoattack:ApgdT",
     ),
-    "fab-t": _with_rejecting(
+    "fab-t": _on_classifier(
         "search for the nearest misclassified image, for each likely wrong label in turn",
         "Croce, Hein: Minimally distorted adversarial examples with a fast adaptive boundary attack. ICML 2020",
         "torchattacks",
         "autoattack:FabT",
     ),
-    "square": _with_rejecting(
+    "square": _on_classifier(
         "random search with squares, which uses logits only",
         "Andriushchenko, Croce, Flammarion, Hein: Square Attack: a query-efficient black-box adversarial attack via "
         "random search. ECCV 2020",
         "torchattacks",
         "autoattack:Square",
     ),
-    "hop-skip-jump": _with_rejecting(
+    "hop-skip-jump": _on_classifier(
         "walk along the decision boundary from an image of another label, which uses decisions only",
         "Chen, Jordan, Wainwright: HopSkipJumpAttack: A Query-Efficient Decision-Based Attack. IEEE Symposium on "
         "Security and Privacy 2020",
@@ -149,8 +151,8 @@ CATALOGUE: dict[str, Entry] = {
         "Athalye, Carlini, Wagner: Obfuscated Gradients Give a False Sense of Security. ICML 2018",
         {"own": f"{__package__}.bpda:BPDA"},
     ),
-    **{name: plain for name, (plain, _) in _BOTH.items()},
-    **{f"{name}-rejecting": rejecting for name, (_, rejecting) in _BOTH.items()},
+    **_CLASSIFIER_ATTACKS,
+    **{f"{name}-rejecting": _on_decision(name, plain) for name, plain in _CLASSIFIER_ATTACKS.items()},
 }
 
 # Old name -> new name, of parameters in suites and results that were written before they were renamed.
