@@ -1,7 +1,10 @@
-"""The adversary: attacks on image classifiers behind one interface, and signs that an attack failed.
+"""The adversary: attacks on image classifiers behind one interface, and checks that show whether an attack failed.
 
 from robustrecon import attacks
 outcome = attacks.load("pgd", eps=0.3, steps=40)(model, x, y)
+
+from robustrecon.attacks import PGD
+outcome = PGD(eps=0.3, steps=40)(model, x, y)
 
 Names are imported when they are first used, so that a caller who needs an error class does not wait for torch.
 """
@@ -12,77 +15,150 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .adapters.art import ArtFGSM, ArtPGD
+    from .adapters.autoattack import ApgdCe, ApgdT, FabT, Square
+    from .adapters.hop_skip_jump import HopSkipJump
+    from .adapters.torchattacks import TorchattacksFGSM, TorchattacksPGD
     from .base import Attack, IterativeAttack, Outcome
-    from .catalogue import CATALOGUE, engine_of, load, takes
+    from .bpda import BPDA
+    from .catalogue import CATALOGUE, RENAMED_PARAMETERS, current_parameters, engine_of, has_parameter, load
     from .checks import CHECKS, Check, check
+    from .detector_aware.apgd import BestPoints, Evaluation
+    from .detector_aware.base import AttackObjective, DetectorAware
+    from .detector_aware.hybrid import Hybrid
+    from .detector_aware.matching import Matching
+    from .detector_aware.multi_target import MultiTarget
+    from .detector_aware.reconstructive import Reconstructive
+    from .detector_aware.rejecting import ClassifierAttack, RejectingClassifier
+    from .detector_aware.selective import OrthogonalPGD, SelectivePGD
+    from .eot import EOT
     from .errors import InputError, NonFiniteLoss, nearest, unknown_name
     from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
     from .images import check_images
+    from .pgd import FGSM, PGD
     from .runtime import evaluating, frozen, frozen_eval, seed_everything, seeded
     from .threat import L2, Linf, Threat, threat_model
+    from .worst_case import WorstCase
 
+# No name may equal that of a submodule: importing the submodule would replace it.
 _HOME = {
+    "BPDA": "bpda",
     "CATALOGUE": "catalogue",
     "CHECKS": "checks",
+    "EOT": "eot",
+    "FGSM": "pgd",
     "L2": "threat",
+    "PGD": "pgd",
+    "RENAMED_PARAMETERS": "catalogue",
+    "ApgdCe": "adapters.autoattack",
+    "ApgdT": "adapters.autoattack",
+    "ArtFGSM": "adapters.art",
+    "ArtPGD": "adapters.art",
     "Attack": "base",
+    "AttackObjective": "detector_aware.base",
+    "BestPoints": "detector_aware.apgd",
     "Check": "checks",
+    "ClassifierAttack": "detector_aware.rejecting",
+    "DetectorAware": "detector_aware.base",
+    "Evaluation": "detector_aware.apgd",
+    "FabT": "adapters.autoattack",
     "Goal": "goals",
+    "HopSkipJump": "adapters.hop_skip_jump",
+    "Hybrid": "detector_aware.hybrid",
     "InputError": "errors",
     "IterativeAttack": "base",
     "Linf": "threat",
+    "Matching": "detector_aware.matching",
     "Misclassified": "goals",
+    "MultiTarget": "detector_aware.multi_target",
     "NonFiniteLoss": "errors",
+    "OrthogonalPGD": "detector_aware.selective",
     "Outcome": "base",
+    "Reconstructive": "detector_aware.reconstructive",
+    "RejectingClassifier": "detector_aware.rejecting",
     "ScoredVictim": "goals",
+    "SelectivePGD": "detector_aware.selective",
+    "Square": "adapters.autoattack",
     "Targeted": "goals",
     "Threat": "threat",
+    "TorchattacksFGSM": "adapters.torchattacks",
+    "TorchattacksPGD": "adapters.torchattacks",
     "Undetected": "goals",
     "Victim": "goals",
+    "WorstCase": "worst_case",
     "check": "checks",
     "check_images": "images",
+    "current_parameters": "catalogue",
     "engine_of": "catalogue",
     "evaluating": "runtime",
     "frozen": "runtime",
     "frozen_eval": "runtime",
+    "has_parameter": "catalogue",
     "load": "catalogue",
     "nearest": "errors",
     "seed_everything": "runtime",
     "seeded": "runtime",
-    "takes": "catalogue",
     "threat_model": "threat",
     "unknown_name": "errors",
 }
 
 __all__ = [
+    "BPDA",
     "CATALOGUE",
     "CHECKS",
+    "EOT",
+    "FGSM",
     "L2",
+    "PGD",
+    "RENAMED_PARAMETERS",
+    "ApgdCe",
+    "ApgdT",
+    "ArtFGSM",
+    "ArtPGD",
     "Attack",
+    "AttackObjective",
+    "BestPoints",
     "Check",
+    "ClassifierAttack",
+    "DetectorAware",
+    "Evaluation",
+    "FabT",
     "Goal",
+    "HopSkipJump",
+    "Hybrid",
     "InputError",
     "IterativeAttack",
     "Linf",
+    "Matching",
     "Misclassified",
+    "MultiTarget",
     "NonFiniteLoss",
+    "OrthogonalPGD",
     "Outcome",
+    "Reconstructive",
+    "RejectingClassifier",
     "ScoredVictim",
+    "SelectivePGD",
+    "Square",
     "Targeted",
     "Threat",
+    "TorchattacksFGSM",
+    "TorchattacksPGD",
     "Undetected",
     "Victim",
+    "WorstCase",
     "check",
     "check_images",
+    "current_parameters",
     "engine_of",
     "evaluating",
     "frozen",
     "frozen_eval",
+    "has_parameter",
     "load",
     "nearest",
     "seed_everything",
     "seeded",
-    "takes",
     "threat_model",
     "unknown_name",
 ]

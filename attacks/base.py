@@ -1,34 +1,38 @@
-"""The attack: what every one takes, keeps to and returns."""
+"""The base classes of all attacks: their arguments, the checks around them and what they return."""
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from .errors import InputError
-from .finite import refuse
+from .errors import InputError, raise_if_nonfinite
 from .goals import Goal, Misclassified, Undetected, require_gradient
 from .images import check_images
 from .runtime import frozen_eval, seeded
 from .threat import NORMS, Threat, threat_model
 
+if TYPE_CHECKING:
+    from typing import Self
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attack on B images ends with.
+    """The result of an attack on B images.
 
     Attributes:
-        x: (B, C, H, W) float32, inside the budget and [0, 1]; the clean image where it met the goal already.
-        label: (B,) int64, the label that the model gives it.
-        success: (B,) bool, where the goal is met.
-        distance: (B,) float32, how far x moved, in the threat model's norm.
+        x: (B, C, H, W) float32 adversarial images, inside the budget and [0, 1]; an image that meets the goal when
+            clean is returned unchanged.
+        label: (B,) int64, the labels that the model gives them.
+        success: (B,) bool, whether the goal is met.
+        distance: (B,) float32, how far each image moved, in the threat model's norm.
     """
 
     x: Tensor
@@ -39,28 +43,36 @@ class Outcome:
 
 @dataclass(kw_only=True, eq=False)
 class Attack(ABC):
-    """An attack on a classifier. A subclass writes `run`; with parameters of its own it is a dataclass too.
+    """An attack on a classifier. A subclass writes `perturb`; one with parameters of its own is a dataclass too.
 
-    Calling it checks the input, leaves images alone that meet the goal already, runs the attack on the others
-    (`restarts` times on those still standing), brings the result back into the budget and decides success itself.
+    A call checks the input, skips the images that meet the goal when clean, perturbs the others (`restarts` times, each
+    time those that remain), projects the result into the budget and decides success itself.
 
     Args:
         eps: radius of the budget, in [0, 1] pixel units.
         norm: "linf" or "l2".
-        restarts: runs from different random numbers; an image that fell is not attacked again.
-        seed: of the attack's random numbers; the caller's random state is left as it was.
+        restarts: runs with different random numbers; an image that is broken is not attacked again.
+        seed: seed of the attack's random numbers; the caller's random state does not change.
         batch_size: images attacked at a time.
+
+    Attributes:
+        name: the attack's name, as in the catalogue.
+        knows_detector: whether `perturb` uses the victim's detector score.
+        norms: the norms that the attack supports.
+        needs_gradient: whether `perturb` follows the gradient of what the goal asks about.
+        supported_goals: the goals that `perturb` can work towards.
+        whole_dataset: whether `perturb` gets all images at once and does its restarts itself.
 
     Raises:
         InputError: an argument out of its range.
     """
 
-    name: ClassVar[str]
-    knows_detector: ClassVar[bool] = False  # whether `run` asks the victim for its detector's score
+    name = ""
+    knows_detector = False
     norms: ClassVar[tuple[str, ...]] = tuple(NORMS)
-    needs_gradient: ClassVar[bool] = True  # whether `run` follows the gradient of a score that the goal asks about
-    pursues: ClassVar[tuple[type[Goal], ...]] = (Goal,)  # the goals that `run` can work towards
-    takes_all: ClassVar[bool] = False  # whether `run` gets all images at once, and restarts by itself
+    needs_gradient: ClassVar[bool] = True
+    supported_goals: ClassVar[tuple[type[Goal], ...]] = (Goal,)
+    whole_dataset: ClassVar[bool] = False
 
     eps: float = 0.3
     norm: str = "linf"
@@ -82,16 +94,29 @@ class Attack(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__call__" in cls.__dict__:
-            raise TypeError(f"{cls.__name__} overrides __call__, which checks the budget; write run instead")
+            raise TypeError(f"{cls.__name__} overrides __call__, which checks the budget; write perturb instead")
 
     @property
     def threat(self) -> Threat:
         """The ball of radius `eps`."""
         return threat_model(self.norm, self.eps)
 
+    def with_budget(self, eps: float, restarts: int) -> Self:
+        """The same attack with another radius and another number of restarts.
+
+        Raises:
+            InputError: an argument out of its range.
+        """
+        changed = copy.copy(self)
+        changed.eps, changed.restarts = threat_model(self.norm, eps).eps, at_least(1, restarts, "restarts")
+        return changed
+
     @abstractmethod
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        """Adversarial images for x (B, C, H, W) with true labels y (B,); the victim is frozen, in evaluation mode."""
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        """Adversarial images (B, C, H, W) for images x with true labels y (B,).
+
+        The victim is frozen and in evaluation mode. The caller projects the result into the budget.
+        """
 
     @final
     def __call__(
@@ -105,25 +130,25 @@ class Attack(ABC):
         """Attack `model` on images x.
 
         Args:
-            model: gives logits (B, K) of images (B, C, H, W) in [0, 1]; its training flags are left as they were.
+            model: gives logits (B, K) of images (B, C, H, W) in [0, 1]; its training flags do not change.
             x: (B, C, H, W) float images in [0, 1].
             y: (B,) int64 true labels.
-            goal: what to reach; by default `Misclassified()`, for an attack that knows the detector `&
-                Undetected(model.threshold)` where the model has a threshold.
-            advance: called with the number of images done after each batch.
+            goal: the adversary's goal; `Misclassified()` by default. For an attack that knows the detector the default
+                is `Misclassified() & Undetected(model.threshold)` where the model has a threshold.
+            advance: called after each batch with the number of images done.
 
         Raises:
-            InputError: bad images or labels, a goal that this attack cannot pursue, or a detector whose score has
-                no gradient for one that follows it.
-            NonFiniteLoss: what the goal asks about is not finite on some image, before the attack or after it.
+            InputError: bad images or labels, a goal that this attack does not support, or a model whose logits or
+                score have no gradient for an attack that follows it.
+            NonFiniteLoss: the goal's loss is not finite on some image, before the attack or after it.
         """
         x, y = _checked(x, y)
         if goal is None:
             goal = Misclassified()
             if self.knows_detector and (threshold := getattr(model, "threshold", None)) is not None:
                 goal = goal & Undetected(threshold)
-        if not isinstance(goal, self.pursues):
-            known = " or ".join(kind.__name__ for kind in self.pursues)
+        if not isinstance(goal, self.supported_goals):
+            known = " or ".join(kind.__name__ for kind in self.supported_goals)
             raise InputError(f"goal: got {goal}, must be {known} for {type(self).__name__}")
         victim = model if isinstance(model, nn.Module) else _Callable(model)
         batches = []
@@ -134,7 +159,7 @@ class Attack(ABC):
                 raise InputError(f"y: labels span [{y.min()}, {y.max()}], must be in [0, {n_classes - 1}]")
             if self.needs_gradient:
                 require_gradient(victim, x[:1], y[:1], goal, self.name)
-            size = len(x) if self.takes_all else self.batch_size
+            size = len(x) if self.whole_dataset else self.batch_size
             for images, labels in zip(x.split(size), y.split(size), strict=True):
                 batches.append(self._attack(victim, images, labels, goal))
                 if advance is not None:
@@ -142,30 +167,30 @@ class Attack(ABC):
         return Outcome(*(torch.cat(column) for column in zip(*batches, strict=True)))
 
     def _attack(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        best = x.clone()
+        x_best = x.clone()
         with torch.no_grad():
             success, loss = goal.assess(victim, x, y)
-        refuse(self.name, ~torch.isfinite(loss))
-        highest = torch.full((len(x),), -math.inf, device=x.device)
-        for _ in range(0 if self.eps == 0 else 1 if self.takes_all else self.restarts):
-            standing = (~success).nonzero().squeeze(1)
-            if not len(standing):
+        raise_if_nonfinite(self.name, ~torch.isfinite(loss))
+        loss_best = torch.full((len(x),), -math.inf, device=x.device)
+        for _ in range(0 if self.eps == 0 else 1 if self.whole_dataset else self.restarts):
+            remaining = (~success).nonzero().squeeze(1)
+            if not len(remaining):
                 break
-            clean, labels = x[standing], y[standing]
+            clean, labels = x[remaining], y[remaining]
             with torch.enable_grad():
-                moved = self.run(victim, clean, labels, goal).detach()
-            if moved.shape != clean.shape or not torch.isfinite(moved).all():
+                x_adv = self.perturb(victim, clean, labels, goal).detach()
+            if x_adv.shape != clean.shape or not torch.isfinite(x_adv).all():
                 raise RuntimeError(f"{self!r} returned images that are not finite or not of x's shape")
-            moved = self.threat.project(moved.to(clean), clean)
+            x_adv = self.threat.project(x_adv.to(clean), clean)
             with torch.no_grad():
-                met, loss = goal.assess(victim, moved, labels)
-            refuse(self.name, ~torch.isfinite(loss))
-            better = met | (loss > highest[standing])
-            at = standing[better]
-            best[at], highest[at] = moved[better], loss[better]
-            success[standing] = met
+                met, loss = goal.assess(victim, x_adv, labels)
+            raise_if_nonfinite(self.name, ~torch.isfinite(loss))
+            better = met | (loss > loss_best[remaining])
+            rows = remaining[better]
+            x_best[rows], loss_best[rows] = x_adv[better], loss[better]
+            success[remaining] = met
         with torch.no_grad():
-            return best, victim(best).argmax(1), success, self.threat.distance(best - x)
+            return x_best, victim(x_best).argmax(1), success, self.threat.distance(x_best - x)
 
 
 STEP_OF_BUDGET = 2.5
@@ -173,14 +198,16 @@ STEP_OF_BUDGET = 2.5
 
 @dataclass(kw_only=True, eq=False)
 class IterativeAttack(Attack):
-    """What attacks that take steps have in common.
+    """Base class of attacks that take gradient steps.
 
     Args:
-        eps: radius of the budget, in [0, 1] pixel units.
         steps: gradient steps.
         alpha: step size; by default 2.5 · eps / steps, at most eps (Madry et al. 2018).
-        random_start: start at a random point of the ball, not at x.
-        norm, restarts, seed, batch_size: as for every `Attack`.
+        random_start: start at a random point of the ball instead of at x.
+        eps, norm, restarts, seed, batch_size: as for every `Attack`.
+
+    Raises:
+        InputError: an argument out of its range.
     """
 
     steps: int = 40
@@ -198,12 +225,23 @@ class IterativeAttack(Attack):
 
     @property
     def step_size(self) -> float:
-        """`alpha`, or its default."""
+        """`alpha`, or its default value."""
         return min(self.eps, STEP_OF_BUDGET * self.eps / self.steps) if self.alpha is None else float(self.alpha)
+
+    def with_budget(self, eps: float, restarts: int) -> Self:
+        """As for every attack; a step size that was given keeps its share of the radius."""
+        changed = super().with_budget(eps, restarts)
+        if self.alpha is not None and self.eps > 0:
+            changed.alpha = self.alpha * (eps / self.eps)
+        return changed
 
 
 def at_least(bound: int, value: int, argument: str) -> int:
-    """A whole number from `bound` up to what fits 63 bits."""
+    """`value`, once it is known to be a whole number of at least `bound` that fits 63 bits.
+
+    Raises:
+        InputError: it is not; the message names `argument`.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral) or not bound <= value < 2**63:
         raise InputError(f"{argument}: got {value!r}, must be a whole number of at least {bound} that fits 63 bits")
     return int(value)
@@ -213,12 +251,12 @@ def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     images = check_images(x).detach()
     if not isinstance(y, Tensor) or y.is_floating_point() or y.shape != images.shape[:1]:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise InputError(f"y: got {shape}, must be {len(images)} whole-number labels, one an image")
+        raise InputError(f"y: got {shape}, must be {len(images)} whole-number labels, one for each image")
     return images, y.detach().long().to(images.device)
 
 
 class _Callable(nn.Module):
-    """A plain function as the module that the libraries want."""
+    """A plain function as an `nn.Module`, which the libraries want."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

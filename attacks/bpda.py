@@ -1,4 +1,4 @@
-"""Backward pass differentiable approximation: the attack on models with parts that have no useful gradient."""
+"""Backward pass differentiable approximation (BPDA): the attack on models with parts without a useful gradient."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .pgd import PGD
 
 @dataclass(kw_only=True, eq=False)
 class BPDA(PGD):
-    """Projected gradient ascent in which some parts of the victim are the identity to the backward pass.
+    """Projected gradient ascent that treats some parts of the victim as the identity in the backward pass.
 
-    For parts that squeeze, round, quantise or purify, so that their output is close to their input. A. Athalye,
+    It suits parts that squeeze, round, quantise or purify, whose output is close to their input. A. Athalye,
     N. Carlini, D. Wagner, "Obfuscated Gradients Give a False Sense of Security", ICML 2018.
 
     Args:
-        parts: names of the victim's sub-modules, as `named_modules` gives them; each must keep the shape of what
-            it is given. By default those without weights that keep the shape and pass no gradient on.
-        Others as for `PGD`.
+        parts: names of the victim's sub-modules, as `named_modules` gives them; each must keep the shape of its
+            input. By default all sub-modules without weights that keep the shape and pass no gradient on.
+        Others: as for `PGD`.
     """
 
     name = "bpda"
-    needs_gradient = False  # of the victim as it is; with its parts replaced, `run` looks itself
+    needs_gradient = False  # `perturb` checks the gradient once the parts are replaced
 
     parts: Sequence[str] | None = None
 
@@ -38,29 +38,29 @@ class BPDA(PGD):
         if isinstance(self.parts, str):
             raise InputError(f"parts: got {self.parts!r}, must be a list of names")
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        chosen = _blocking(victim, x, y, goal) if self.parts is None else _named(victim, self.parts)
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        chosen = _parts_without_gradient(victim, x, y, goal) if self.parts is None else _named(victim, self.parts)
         with identity_backward(chosen):
             require_gradient(victim, x[:1], y[:1], goal, self.name)
-            return super().run(victim, x, y, goal)
+            return super().perturb(victim, x, y, goal)
 
 
 @contextlib.contextmanager
 def identity_backward(parts: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Inside, the gradient passes through `parts` (name -> module) as though they returned their input.
+    """Inside the context, the gradient passes through `parts` (name -> module) as if they returned their input.
 
     Raises:
-        InputError: a part is called whose output has not the shape of its input.
+        InputError: the output of a part does not have the shape of its input.
     """
     with contextlib.ExitStack() as hooks:
         for name, part in parts.items():
 
-            def straight(_: nn.Module, given: tuple[Any, ...], output: Any, name: str = name) -> Tensor:
+            def straight_through(_: nn.Module, given: tuple[Any, ...], output: Any, name: str = name) -> Tensor:
                 if not _keeps_shape(given, output):
-                    raise InputError(f"parts: {name} does not keep the shape of its input, must for bpda")
+                    raise InputError(f"parts: {name} does not keep the shape of its input, which bpda requires")
                 return output.detach() + (given[0] - given[0].detach())  # the output, with the gradient of the input
 
-            hooks.callback(part.register_forward_hook(straight).remove)
+            hooks.callback(part.register_forward_hook(straight_through).remove)
         yield
 
 
@@ -72,25 +72,25 @@ def _named(victim: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
     return {name: known[name] for name in names}
 
 
-def _blocking(victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> dict[str, nn.Module]:
-    """The parts without weights that keep the shape of their input and pass no gradient on."""
+def _parts_without_gradient(victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> dict[str, nn.Module]:
+    """The sub-modules without weights that keep the shape of their input and pass no gradient on."""
     found: dict[str, nn.Module] = {}
-    looking = [True]  # off while a part is called by itself
+    active = [True]  # off while the hook itself calls a part
 
     with contextlib.ExitStack() as hooks:
         for name, part in victim.named_modules():
             if any(True for _ in part.children()) or any(True for _ in part.parameters()):
                 continue
 
-            def look(part: nn.Module, given: tuple[Any, ...], output: Any, name: str = name) -> None:
-                if not (looking[0] and _keeps_shape(given, output)):
+            def check_part(part: nn.Module, given: tuple[Any, ...], output: Any, name: str = name) -> None:
+                if not (active[0] and _keeps_shape(given, output)):
                     return
-                looking[0] = False
+                active[0] = False
                 if not _passes_gradient(part, given[0]):
                     found[name] = part
-                looking[0] = True
+                active[0] = True
 
-            hooks.callback(part.register_forward_hook(look).remove)
+            hooks.callback(part.register_forward_hook(check_part).remove)
         with torch.no_grad():
             goal.assess(victim, x[:8], y[:8])
     return found
@@ -109,10 +109,11 @@ def _passes_gradient(part: nn.Module, given: Tensor) -> bool:
     if not given.is_floating_point():
         return True
     leaf = given.detach().clone().requires_grad_()
-    output = part(leaf * 1.0)  # a part may write to what it is given
+    output = part(leaf * 1.0)  # a part may write to its input
     if not output.requires_grad:
         return False
-    # A product with noise, not a sum: the outputs of a softmax always sum to 1. Its own noise, not the attack's.
+    # A product with noise, not a sum, because the outputs of a softmax always sum to 1. The attack's generator is
+    # not used, so that its random numbers do not change.
     noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
     (gradient,) = torch.autograd.grad((output * noise).sum(), leaf, allow_unused=True)
     return gradient is not None and bool(gradient.any())

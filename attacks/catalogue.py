@@ -1,10 +1,10 @@
-"""Attacks by name: what each is, who published it, and the engines that offer it."""
+"""Attacks by name: a description, the publication and the engines that offer each."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -17,14 +17,16 @@ class Entry:
     """One attack of the catalogue.
 
     Attributes:
-        description: what it does, in a line.
+        description: what it does, in one line.
         citation: where it was published.
-        engines: engine -> "module:class", imported when it is asked for; the first is the default.
+        engines: engine -> "module:class", imported when it is first used; the first is the default.
+        fixed: arguments that the entry gives the class, and that `load` therefore does not take.
     """
 
     description: str
     citation: str
     engines: dict[str, str]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _three_engines(own: str, torchattacks: str, art: str) -> dict[str, str]:
@@ -35,44 +37,47 @@ def _three_engines(own: str, torchattacks: str, art: str) -> dict[str, str]:
     }
 
 
-def _with_rejecting(description: str, citation: str, engine: str, place: str) -> list[Entry]:
-    """The attack on the plain logits, and the one on the decision with rejection."""
-    return [
-        Entry(description, citation, {engine: f"{__package__}.adapters.{place}"}),
-        Entry(f"knows the detector: {description}", citation, {engine: f"{__package__}.adapters.{place}Rejecting"}),
-    ]
+def _on_classifier(description: str, citation: str, engine: str, place: str) -> Entry:
+    """An attack on the logits alone, whose class can attack the decision with rejection too."""
+    return Entry(description, citation, {engine: f"{__package__}.adapters.{place}"}, {"with_rejection": False})
 
 
-_BOTH: dict[str, list[Entry]] = {
-    "apgd-ce": _with_rejecting(
-        "projected gradient ascent on the cross-entropy, its step sizes adapting",
+def _on_decision(name: str, plain: Entry) -> Entry:
+    """The attack called `name` on the decision with rejection."""
+    description = f"knows the detector: {name} on the decision with rejection"
+    return Entry(description, plain.citation, plain.engines, {"with_rejection": True})
+
+
+_CLASSIFIER_ATTACKS: dict[str, Entry] = {
+    "apgd-ce": _on_classifier(
+        "projected gradient ascent on the cross-entropy with adaptive step sizes",
         "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks. ICML 2020",
         "torchattacks",
         "autoattack:ApgdCe",
     ),
-    "apgd-t": _with_rejecting(
-        "projected gradient ascent on a ratio of differences of logits, for each likely wrong label in turn",
+    "apgd-t": _on_classifier(
+        "projected gradient ascent on the targeted difference of logits ratio, for each likely wrong label in turn",
         "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks. ICML 2020",
         "torchattacks",
         "autoattack:ApgdT",
     ),
-    "fab-t": _with_rejecting(
-        "the nearest misread image, for each likely wrong label in turn",
+    "fab-t": _on_classifier(
+        "search for the nearest misclassified image, for each likely wrong label in turn",
         "Croce, Hein: Minimally distorted adversarial examples with a fast adaptive boundary attack. ICML 2020",
         "torchattacks",
         "autoattack:FabT",
     ),
-    "square": _with_rejecting(
-        "random search with squares, by logits alone",
+    "square": _on_classifier(
+        "random search with squares, which uses logits only",
         "Andriushchenko, Croce, Flammarion, Hein: Square Attack: a query-efficient black-box adversarial attack via "
         "random search. ECCV 2020",
         "torchattacks",
         "autoattack:Square",
     ),
-    "hop-skip-jump": _with_rejecting(
-        "along the boundary from an image of another label, by decisions alone",
+    "hop-skip-jump": _on_classifier(
+        "walk along the decision boundary from an image of another label, which uses decisions only",
         "Chen, Jordan, Wainwright: HopSkipJumpAttack: A Query-Efficient Decision-Based Attack. IEEE Symposium on "
         "Security and Privacy 2020",
         "art",
@@ -82,7 +87,7 @@ _BOTH: dict[str, list[Entry]] = {
 
 CATALOGUE: dict[str, Entry] = {
     "fgsm": Entry(
-        "one step of the size of the budget along the sign of the gradient",
+        "one step of size eps along the sign of the gradient",
         "Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples. ICLR 2015",
         _three_engines("FGSM", "TorchattacksFGSM", "ArtFGSM"),
     ),
@@ -93,62 +98,77 @@ CATALOGUE: dict[str, Entry] = {
         _three_engines("PGD", "TorchattacksPGD", "ArtPGD"),
     ),
     "orthogonal": Entry(
-        "as selective, each step without its component along the other gradient",
+        "knows the detector: selective, each step orthogonal to the gradient of the other loss",
         "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "
         "Projected Gradient Descent. ICLR 2022",
-        {"own": f"{__package__}.selective:OrthogonalPGD"},
+        {"own": f"{__package__}.detector_aware.selective:OrthogonalPGD"},
     ),
     "reconstructive": Entry(
-        "knows the detector: loss and score in one sum with a searched weight, or in alternating steps",
+        "knows the detector: loss and score in one sum whose weight is searched, or in alternating steps",
         "Qin, Frosst, Sabour, Raffel, Cottrell, Hinton: Detecting and Diagnosing Adversarial Images with "
         "Class-Conditional Capsule Reconstructions. ICLR 2020",
-        {"own": f"{__package__}.reconstructive:Reconstructive"},
+        {"own": f"{__package__}.detector_aware.reconstructive:Reconstructive"},
     ),
     "matching": Entry(
-        "knows the detector: logits, style and drawing towards those of a clean image of another class",
+        "knows the detector: match the logits, style and drawing of a clean image of another class",
         "Tramèr, Carlini, Brendel, Madry: On Adaptive Attacks to Adversarial Example Defenses. NeurIPS 2020",
-        {"own": f"{__package__}.matching:Matching"},
+        {"own": f"{__package__}.detector_aware.matching:Matching"},
     ),
     "multi-target": Entry(
-        "knows the detector: lead among the logits and be accepted, for every wrong label in turn",
+        "knows the detector: ascend the margins of logits and score at once, for every wrong label in turn",
         "Tramèr, Carlini, Brendel, Madry: On Adaptive Attacks to Adversarial Example Defenses. NeurIPS 2020; step "
         "sizes of Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse "
         "parameter-free attacks. ICML 2020",
-        {"own": f"{__package__}.multi_target:MultiTarget"},
+        {"own": f"{__package__}.detector_aware.multi_target:MultiTarget"},
     ),
     "hybrid": Entry(
-        "knows the detector: as multi-target, then a random search with squares from where it ended",
+        "knows the detector: multi-target, then a random search with squares from where it ended",
         "Suya, Chi, Evans, Tian: Hybrid Batch Attacks: Finding Black-box Adversarial Examples with Limited Queries. "
         "USENIX Security 2020; squares of Andriushchenko, Croce, Flammarion, Hein: Square Attack: a query-efficient "
         "black-box adversarial attack via random search. ECCV 2020",
-        {"own": f"{__package__}.hybrid:Hybrid"},
+        {"own": f"{__package__}.detector_aware.hybrid:Hybrid"},
     ),
     "worst-case": Entry(
-        "knows the detector: the whole list of attacks, the cheap ones first, on the images that still stand",
+        "knows the detector: all attacks, the cheap ones first, each on the images that remain",
         "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks. ICML 2020",
         {"own": f"{__package__}.worst_case:WorstCase"},
     ),
     "selective": Entry(
-        "knows the detector: up the loss until misread, then down the detector's score",
+        "knows the detector: ascend the loss until misclassified, then descend the detector's score",
         "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "
         "Projected Gradient Descent. ICLR 2022",
-        {"own": f"{__package__}.selective:SelectivePGD"},
+        {"own": f"{__package__}.detector_aware.selective:SelectivePGD"},
     ),
     "eot": Entry(
-        "pgd on the mean over several passes, for models that draw random numbers",
+        "pgd on the mean of several passes, for models that draw random numbers",
         "Athalye, Engstrom, Ilyas, Kwok: Synthesizing Robust Adversarial Examples. ICML 2018; Athalye, Carlini, "
         "Wagner: Obfuscated Gradients Give a False Sense of Security. ICML 2018",
         {"own": f"{__package__}.eot:EOT"},
     ),
     "bpda": Entry(
-        "pgd with the identity as the backward pass of parts that have no useful gradient",
+        "pgd with the identity as the backward pass of parts without a useful gradient",
         "Athalye, Carlini, Wagner: Obfuscated Gradients Give a False Sense of Security. ICML 2018",
         {"own": f"{__package__}.bpda:BPDA"},
     ),
-    **{name: plain for name, (plain, _) in _BOTH.items()},
-    **{f"{name}-rejecting": knowing for name, (_, knowing) in _BOTH.items()},
+    **_CLASSIFIER_ATTACKS,
+    **{f"{name}-rejecting": _on_decision(name, plain) for name, plain in _CLASSIFIER_ATTACKS.items()},
 }
+
+# Old name -> new name, of parameters in suites and results that were written before they were renamed.
+RENAMED_PARAMETERS: dict[str, str] = {"deepen": "extra_restarts", "searched": "search_fraction"}
+
+
+def current_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of an attack as an old suite or an old result names them, under the names of today.
+
+    Raises:
+        InputError: a parameter is there under both names.
+    """
+    for old, new in RENAMED_PARAMETERS.items():
+        if old in parameters and new in parameters:
+            raise InputError(f"parameters: got {old} and {new}, which are the same; must be {new} alone")
+    return {RENAMED_PARAMETERS.get(name, name): value for name, value in parameters.items()}
 
 
 def load(name: str, engine: str | None = None, **parameters: Any) -> Attack:
@@ -158,18 +178,18 @@ def load(name: str, engine: str | None = None, **parameters: Any) -> Attack:
         name: a name of `CATALOGUE`, or `module:factory` for an attack of your own: a subclass of `Attack`, or a
             function that makes one.
         engine: "torchattacks", "art" or "own"; by default the first that offers it. None for an attack of your own.
-        **parameters: of the attack: eps, norm, steps, alpha, random_start, restarts, seed, batch_size.
+        **parameters: arguments of the attack's class, such as eps, norm, steps, alpha, restarts or seed.
 
     Raises:
         InputError: unknown name or engine, a parameter that the attack does not have or that is out of range.
     """
-    factory = _factory(name, engine)
-    accepted = _parameters(factory)
+    factory, fixed = _factory(name, engine)
+    accepted = _parameters(factory, fixed)
     for parameter in parameters:
         if accepted is not None and parameter not in accepted:
             unknown_name(f"parameter of {name}", parameter, accepted)
     try:
-        attack = factory(**parameters)
+        attack = factory(**parameters, **fixed)
     except TypeError as error:
         if name in CATALOGUE:
             raise
@@ -180,7 +200,7 @@ def load(name: str, engine: str | None = None, **parameters: Any) -> Attack:
 
 
 def engine_of(name: str, engine: str | None = None) -> str | None:
-    """The engine that `load` would take: the one asked for, or else the first; None for an attack of your own.
+    """The engine that `load` uses: `engine`, or else the first of the entry; None for an attack of your own.
 
     Raises:
         InputError: unknown name, or an engine that does not offer the attack.
@@ -195,30 +215,36 @@ def engine_of(name: str, engine: str | None = None) -> str | None:
     return engine or next(iter(engines))
 
 
-def takes(name: str, parameter: str, engine: str | None = None) -> bool:
-    """Whether the attack called `name` has this parameter: `steps`, say."""
-    accepted = _parameters(_factory(name, engine))
+def has_parameter(name: str, parameter: str, engine: str | None = None) -> bool:
+    """Whether `load` takes this parameter, such as `steps`, for the attack called `name`; does not make the attack.
+
+    Raises:
+        InputError: unknown name, or an engine that does not offer the attack.
+    """
+    accepted = _parameters(*_factory(name, engine))
     return accepted is None or parameter in accepted
 
 
-def _factory(name: str, engine: str | None) -> Callable[..., Any]:
+def _factory(name: str, engine: str | None) -> tuple[Callable[..., Any], Mapping[str, Any]]:
+    """What makes the attack, and the arguments that its entry fixes."""
     chosen = engine_of(name, engine)
     if chosen is not None:
-        return _import(CATALOGUE[name].engines[chosen])
+        entry = CATALOGUE[name]
+        return _import(entry.engines[chosen]), entry.fixed
     try:
-        return _import(name)
-    except Exception as error:  # whatever the user's module raises when it is imported
+        return _import(name), {}
+    except Exception as error:  # the user's module may raise anything when it is imported
         raise InputError(f"attack: {name!r} cannot be imported ({error}), must be module:factory") from error
 
 
-def _parameters(factory: Callable[..., Any]) -> set[str] | None:
-    """The names of a factory's parameters; None where it takes any."""
+def _parameters(factory: Callable[..., Any], fixed: Mapping[str, Any]) -> set[str] | None:
+    """The names of a factory's parameters without the fixed ones; None where it takes any."""
     try:
         parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # nothing that can be called, or that tells what it takes
+    except (TypeError, ValueError):  # it cannot be called, or has no signature
         return None
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return None if takes_any else set(parameters)
+    any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return None if any_name else set(parameters) - set(fixed)
 
 
 def _import(place: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Expectation over transformation: the attack on models that draw random numbers."""
+"""Expectation over transformation (EOT): the attack on models that draw random numbers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from .base import at_least
-from .goals import Goal, judged, scored
+from .goals import Goal, logits_and_score, require_score
 from .pgd import PGD
 
 
 class Expected(nn.Module):
-    """A victim whose logits and score are means over several passes, each with its own random numbers.
+    """A victim whose logits and score are means over several passes with different random numbers.
 
     Args:
-        victim: logits (B, K) of images (B, C, H, W), and a score where it has one.
-        samples: passes.
+        victim: gives logits (B, K) of images (B, C, H, W), and a score where it has a detector.
+        samples: number of passes.
     """
 
     def __init__(self, victim: nn.Module, samples: int) -> None:
@@ -36,17 +36,17 @@ class Expected(nn.Module):
         Raises:
             InputError: the victim has no score.
         """
-        return self._mean(lambda: (scored(self.victim).score(x),))[0]
+        return self._mean(lambda: (require_score(self.victim).score(x),))[0]
 
     def logits_and_score(
         self, x: Tensor, predicted: Tensor | None = None, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Both means; arguments as for `attacks.goals.judged`."""
-        logits, score = self._mean(lambda: judged(self.victim, x, predicted, labels))
+        """Mean logits (B, K) and mean scores (B,); arguments as for `attacks.goals.logits_and_score`."""
+        logits, score = self._mean(lambda: logits_and_score(self.victim, x, predicted, labels))
         return logits, score
 
-    def _mean(self, look: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        passes = [look() for _ in range(self.samples)]
+    def _mean(self, one_pass: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        passes = [one_pass() for _ in range(self.samples)]
         return tuple(torch.stack(column).mean(0) for column in zip(*passes, strict=True))
 
 
@@ -58,8 +58,8 @@ class EOT(PGD):
     N. Carlini, D. Wagner, "Obfuscated Gradients Give a False Sense of Security", ICML 2018.
 
     Args:
-        samples: passes that a step averages over.
-        Others as for `PGD`.
+        samples: passes that each step averages over.
+        Others: as for `PGD`.
     """
 
     name = "eot"
@@ -70,5 +70,5 @@ class EOT(PGD):
         super().__post_init__()
         self.samples = at_least(1, self.samples, "samples")
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        return super().run(Expected(victim, self.samples), x, y, goal)
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        return super().perturb(Expected(victim, self.samples), x, y, goal)

@@ -1,4 +1,4 @@
-"""What an adversary wants: a test that says where it has it, and a loss to ascend towards it.
+"""The goals of an adversary: each says which images meet it and gives a loss that rises towards it.
 
 Combine goals with `&`: `Misclassified() & Undetected(threshold)` is a wrong label that the detector accepts.
 """
@@ -17,35 +17,35 @@ from .errors import InputError
 
 
 class Victim(Protocol):
-    """A classifier: images (B, C, H, W) in [0, 1] to logits (B, K)."""
+    """A classifier: maps images (B, C, H, W) in [0, 1] to logits (B, K)."""
 
     def __call__(self, x: Tensor, /) -> Tensor: ...
 
 
 @runtime_checkable
 class ScoredVictim(Victim, Protocol):
-    """A classifier with a detector whose score (B,) is differentiable in x; higher is more suspicious."""
+    """A classifier with a detector: `score(x)` (B,) is differentiable in x, and higher is more suspicious."""
 
     def score(self, x: Tensor) -> Tensor: ...
 
 
 class Goal(ABC):
-    """A goal is met or not, image by image."""
+    """A goal that each image meets or does not meet."""
 
     @abstractmethod
     def assess(self, victim: Victim, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Where images x (B, C, H, W) with true labels y (B,) are what is wanted, and losses that rise towards it.
+        """Whether images x (B, C, H, W) with true labels y (B,) meet the goal, and losses that rise towards it.
 
-        Both (B,), from one pass of the victim; the losses are differentiable in x.
+        Both are (B,) and come from one pass of the victim; the losses are differentiable in x.
         """
 
     @torch.no_grad()
     def met(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        """(B,) bool: where the goal is met."""
+        """(B,) bool: whether each image meets the goal."""
         return self.assess(victim, x, y)[0]
 
     def parts(self) -> tuple[Goal, ...]:
-        """The goals that this one is made of, the leading one first."""
+        """The goals that this one combines; the first decides about the label."""
         return (self,)
 
     def __and__(self, other: Goal) -> Goal:
@@ -54,7 +54,7 @@ class Goal(ABC):
 
 @dataclass(frozen=True)
 class Misclassified(Goal):
-    """Any label but the true one."""
+    """The predicted label is not the true one."""
 
     def assess(self, victim: Victim, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits = victim(x)
@@ -63,10 +63,10 @@ class Misclassified(Goal):
 
 @dataclass(frozen=True)
 class Targeted(Goal):
-    """One label, and it is not the true one.
+    """The predicted label is `label`, and that is not the true one.
 
     Attributes:
-        label: the wanted label.
+        label: the target label.
     """
 
     label: int
@@ -79,18 +79,18 @@ class Targeted(Goal):
 
 @dataclass(frozen=True)
 class Undetected(Goal):
-    """A score at or below the detector's threshold.
+    """The detector's score is at or below its threshold.
 
     Attributes:
         threshold: the detector rejects scores above it.
-        weight: of the excess over the threshold in the loss, where this goal stands beside another.
+        weight: weight of the score's distance above the threshold in the loss, beside the losses of other goals.
     """
 
     threshold: float
     weight: float = 1.0
 
     def assess(self, victim: Victim, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        score = scored(victim).score(x)
+        score = require_score(victim).score(x)
         return score <= self.threshold, -self.weight * (score - self.threshold).clamp_min(0)
 
 
@@ -108,41 +108,42 @@ class _Both(Goal):
         return (*self.first.parts(), *self.second.parts())
 
 
-def judged(
+def logits_and_score(
     victim: Victim, x: Tensor, predicted: Tensor | None = None, labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Logits (B, K) and scores (B,) of images x, in one pass where the victim offers `logits_and_score`.
+    """Logits (B, K) and scores (B,) of images x, in one pass where the victim has a method `logits_and_score`.
 
     Args:
-        victim: a `ScoredVictim`; its `logits_and_score(x, predicted, labels)` is asked where it has one.
+        victim: a `ScoredVictim`. `predicted` and `labels` go to its `logits_and_score(x, predicted, labels)`; a victim
+            without that method ignores them.
         x: (B, C, H, W) images.
-        predicted: (B,) labels under which the victim is to judge; a victim that cannot judges under its own.
-        labels: (B, J) the only labels worth comparing, `predicted` among them; a victim that cannot compares all.
+        predicted: (B,) the labels for which the scores are computed; the predicted labels by default.
+        labels: (B, J) the labels that the detector compares, `predicted` among them; all labels by default.
 
     Raises:
         InputError: the victim has no score.
     """
     both = getattr(victim, "logits_and_score", None)
-    return (victim(x), scored(victim).score(x)) if both is None else both(x, predicted, labels)
+    return (victim(x), require_score(victim).score(x)) if both is None else both(x, predicted, labels)
 
 
-def scored(victim: Victim) -> ScoredVictim:
-    """The victim, once it is known to have a score.
+def require_score(victim: Victim) -> ScoredVictim:
+    """The victim, once it is known to have a detector score.
 
     Raises:
         InputError: it has none.
     """
     if not isinstance(victim, ScoredVictim):
-        raise InputError(f"model: {type(victim).__name__} has no score(x); an attack that knows the detector needs it")
+        raise InputError(f"model: {type(victim).__name__} has no score(x); an attack that knows the detector needs one")
     return victim
 
 
 def require_gradient(victim: Victim, x: Tensor, y: Tensor, goal: Goal, attack_name: str) -> None:
-    """Make sure that an attack that follows gradients has some to follow.
+    """Check that the victim's outputs have a gradient, for an attack that follows it.
 
     Raises:
-        InputError: the logits, or the score where the goal asks about it, are cut off from x; says which attacks need
-            no gradient.
+        InputError: the logits, or the score where the goal asks about it, have no gradient with respect to x. The
+            message says which attacks need none.
     """
     needed = {type(part): part for part in goal.parts()}
     for part in needed.values():

@@ -1,4 +1,4 @@
-"""The check that every entrance makes of the images it is given."""
+"""The check that every public function makes of its images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def check_images(x: Any, image_shape: Sequence[int] | None = None, argument: str
 
     Args:
         x: the images.
-        image_shape: (C, H, W) that they must have; any by default.
-        argument: what the errors call them.
+        image_shape: (C, H, W) that the images must have; any shape by default.
+        argument: the name of the argument in error messages.
 
     Raises:
         InputError: not an array, not floating point, wrong shape, empty, not finite, or out of range.
     """
-    import numpy as np  # here, so that the command line can answer a wrong option without waiting for them
+    import numpy as np  # imported late, so that the command line answers wrong options at once
     import torch
 
     if not isinstance(x, torch.Tensor):

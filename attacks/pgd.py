@@ -1,4 +1,4 @@
-"""Gradient attacks of our own: projected gradient ascent on the goal's loss, and its single step."""
+"""Our own gradient attacks on the goal's loss: PGD and FGSM."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from .base import Attack, IterativeAttack
-from .finite import finite, not_finite, refuse
+from .errors import nonfinite, raise_if_nonfinite
 from .goals import Goal
 
-WORTH_SHRINKING = 0.9  # share of the batch still standing, above which copying it costs more than it saves
+SHRINK_BELOW = 0.9  # share of the batch that remains, above which copying the batch costs more than it saves
 
 
 @dataclass(kw_only=True, eq=False)
 class PGD(IterativeAttack):
     """Projected gradient ascent on the goal's loss.
 
-    Keeps the best point seen, not the last: one that meets the goal before one that does not, then the higher loss.
-    A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
+    Keeps the best point seen, not the last: a point that meets the goal is better than one that does not, then the
+    higher loss is better. A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
 
     Args:
+        early_exit: images that meet the goal leave the batch. The same images are broken in less time, with a lower
+            loss.
         eps, steps, alpha, random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
-        early_exit: images that meet the goal leave the batch: the same images fall, sooner, with a lower loss.
 
     Raises:
         NonFiniteLoss: from a call, when the loss or its gradient is not finite.
@@ -34,62 +35,62 @@ class PGD(IterativeAttack):
 
     early_exit: bool = False
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
-        result = start.clone()
-        standing = _Standing.all_of(x, y, start)
-        broken = torch.zeros_like(standing.reached)
+        x_best = start.clone()
+        remaining = _Remaining.all_of(x, y, start)
+        flags = torch.zeros_like(remaining.success)
         for step in range(self.steps + 1):
-            moved = standing.moved.detach().requires_grad_(step < self.steps)
-            met, loss = goal.assess(victim, moved, standing.y)
-            standing.note(moved.detach(), met, loss.detach())
-            # The last point is looked at for those images alone that have met the goal nowhere else.
+            x_adv = remaining.x_adv.detach().requires_grad_(step < self.steps)
+            met, loss = goal.assess(victim, x_adv, remaining.y)
+            remaining.update(x_adv.detach(), met, loss.detach())
+            # Only images that have not met the goal yet are evaluated at the last point.
             leave = self.early_exit or step == self.steps - 1
-            kept = (~standing.reached).nonzero().squeeze(1) if leave else standing.rows
+            kept = (~remaining.success).nonzero().squeeze(1) if leave else remaining.rows
             if step == self.steps or not len(kept):
                 break
             # A sum, not a mean: a mean over the batch pushes small gradients towards zero.
-            (gradient,) = torch.autograd.grad(loss.sum(), moved)
-            broken[standing.rows] |= not_finite(loss, gradient)
-            standing.moved = self.threat.project(
-                moved.detach() + self.step_size * self.threat.steepest(gradient), standing.x
+            (grad,) = torch.autograd.grad(loss.sum(), x_adv)
+            flags[remaining.rows] |= nonfinite(loss, grad)
+            remaining.x_adv = self.threat.project(
+                x_adv.detach() + self.step_size * self.threat.steepest(grad), remaining.x
             )
-            if len(kept) < WORTH_SHRINKING * len(standing.rows):
-                result[standing.rows] = standing.best
-                standing = standing.at(kept)
-        refuse(self.name, broken)
-        result[standing.rows] = standing.best
-        return result
+            if len(kept) < SHRINK_BELOW * len(remaining.rows):
+                x_best[remaining.rows] = remaining.x_best
+                remaining = remaining.at(kept)
+        raise_if_nonfinite(self.name, flags)
+        x_best[remaining.rows] = remaining.x_best
+        return x_best
 
 
 @dataclass
-class _Standing:
-    """The images that are still attacked, one row each; `rows` is where they lie in the batch."""
+class _Remaining:
+    """The images that are still attacked, one row each; `rows` are their places in the batch."""
 
     rows: Tensor
     x: Tensor
     y: Tensor
-    moved: Tensor
-    best: Tensor
-    highest: Tensor
-    reached: Tensor
+    x_adv: Tensor
+    x_best: Tensor
+    loss_best: Tensor
+    success: Tensor
 
     @classmethod
-    def all_of(cls, x: Tensor, y: Tensor, start: Tensor) -> _Standing:
+    def all_of(cls, x: Tensor, y: Tensor, start: Tensor) -> _Remaining:
         rows = torch.arange(len(x), device=x.device)
         return cls(rows, x, y, start, start, torch.full_like(rows, -math.inf, dtype=x.dtype), rows < 0)
 
-    def note(self, moved: Tensor, met: Tensor, loss: Tensor) -> None:
-        better = (met & ~self.reached) | ((met == self.reached) & (loss > self.highest))
-        self.best = torch.where(better.view(-1, 1, 1, 1), moved, self.best)
-        self.highest, self.reached = torch.where(better, loss, self.highest), self.reached | met
+    def update(self, x_adv: Tensor, met: Tensor, loss: Tensor) -> None:
+        better = (met & ~self.success) | ((met == self.success) & (loss > self.loss_best))
+        self.x_best = torch.where(better.view(-1, 1, 1, 1), x_adv, self.x_best)
+        self.loss_best, self.success = torch.where(better, loss, self.loss_best), self.success | met
 
-    def at(self, kept: Tensor) -> _Standing:
-        return _Standing(*(getattr(self, field.name)[kept] for field in fields(self)))
+    def at(self, kept: Tensor) -> _Remaining:
+        return _Remaining(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
 class FGSM(Attack):
-    """One step of size eps along the steepest direction (the gradient's sign for linf).
+    """One step of size eps along the steepest direction (the sign of the gradient for linf).
 
     I. Goodfellow, J. Shlens, C. Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015.
 
@@ -99,9 +100,9 @@ class FGSM(Attack):
 
     name = "fgsm"
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        moved = x.detach().requires_grad_()
-        loss = goal.assess(victim, moved, y)[1]
-        (gradient,) = torch.autograd.grad(loss.sum(), moved)
-        finite(self.name, loss, gradient)
-        return self.threat.project(x + self.threat.eps * self.threat.steepest(gradient), x)
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+        x_adv = x.detach().requires_grad_()
+        loss = goal.assess(victim, x_adv, y)[1]
+        (grad,) = torch.autograd.grad(loss.sum(), x_adv)
+        raise_if_nonfinite(self.name, nonfinite(loss, grad))
+        return self.threat.project(x + self.threat.eps * self.threat.steepest(grad), x)

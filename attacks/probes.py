@@ -1,107 +1,105 @@
-"""Small attacks that test another one: it with the whole image space as its budget, a search without gradient, and
-steps that go on from where it ended. Each costs a bounded number of passes."""
+"""Small attacks that test another attack: the same attack with the whole image space as its budget, a random search,
+and more gradient steps from where it ended. Each costs a bounded number of passes."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from .base import Attack, IterativeAttack
+from .base import Attack
 from .goals import Goal, Victim
-from .squares import redrawn
+from .squares import redraw_window
 from .threat import Threat
 
-QUERIES = 200  # of the search without gradient, an image
-CORNERS = 20  # of these, drawn before the search goes by what it found
+QUERIES = 200  # per image, of the random search
+CORNERS = 20  # of these, queries that are drawn independently of each other
 MORE_STEPS = 10
 
 
-def whole_space(attack: Attack, x: Tensor) -> Attack:
-    """The same attack, once, with a budget in which every image of the shape of x is within reach."""
-    widened = copy.copy(attack)
-    widened.eps, widened.restarts = 1.0 if attack.norm == "linf" else math.sqrt(x[0].numel()), 1
-    if isinstance(widened, IterativeAttack) and widened.alpha is not None:
-        widened.alpha *= widened.eps / attack.eps
-    return widened
+def with_whole_space(attack: Attack, x: Tensor) -> Attack:
+    """The same attack without restarts, with a budget that contains every image of the shape of x."""
+    return attack.with_budget(1.0 if attack.norm == "linf" else math.sqrt(x[0].numel()), restarts=1)
 
 
 @torch.no_grad()
-def search(victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, ball: Threat) -> Tensor:
-    """(B, C, H, W) the best points of a random search by the goal's loss, without its gradient.
+def random_search(victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, threat: Threat) -> Tensor:
+    """(B, C, H, W) the best points of a random search on the goal's loss, without its gradient.
 
-    First random corners of the ball (for l2, points of its sphere), then random windows of the best one are drawn anew,
-    smaller and smaller. M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square Attack: a query-efficient
-    black-box adversarial attack via random search", ECCV 2020, with fewer queries.
+    The search first draws random corners of the ball (for l2, points of its sphere). Then it redraws random windows of
+    the best point, which become smaller and smaller. M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square
+    Attack: a query-efficient black-box adversarial attack via random search", ECCV 2020, with fewer queries.
     """
-    best, reached, highest = _nowhere(x)
+    x_best, success, loss_best = _start(x)
     for query in range(QUERIES):
-        if reached.all():
+        if success.all():
             break
         if query < CORNERS:
-            moved = ball.project(x + ball.eps * ball.steepest(torch.randn_like(x)), x)
+            x_adv = threat.project(x + threat.eps * threat.steepest(torch.randn_like(x)), x)
         else:
-            moved = redrawn(best, x, 0.5 * (1 - query / QUERIES) ** 2, ball)
-        met, loss = goal.assess(victim, moved, y)
-        best, reached, highest = _better(best, reached, highest, moved, met, loss)
-    return best
+            x_adv = redraw_window(x_best, x, 0.5 * (1 - query / QUERIES) ** 2, threat)
+        met, loss = goal.assess(victim, x_adv, y)
+        x_best, success, loss_best = _better(x_best, success, loss_best, x_adv, met, loss)
+    return x_best
 
 
-def go_on(victim: nn.Module, x: Tensor, y: Tensor, moved: Tensor, goal: Goal, ball: Threat) -> tuple[Tensor, Tensor]:
-    """Where a few plain gradient steps lead from `moved`: the best points (B, C, H, W) and their leading loss (B,).
+def more_steps(
+    victim: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, goal: Goal, threat: Threat
+) -> tuple[Tensor, Tensor]:
+    """A few plain gradient steps from `x_adv`: the best points (B, C, H, W) and the loss (B,) of the goal's first part.
 
-    They ascend the loss of the goal's first part that an image does not meet yet.
+    The steps ascend the loss of the first part of the goal that an image does not meet yet.
     """
-    best, reached, highest = _nowhere(moved)
+    x_best, success, loss_best = _start(x_adv)
     leading, *others = goal.parts()
     for step in range(MORE_STEPS + 1):
-        met, loss = leading.assess(victim, moved, y)
+        met, loss = leading.assess(victim, x_adv, y)
         all_met = met.clone()
         for part in others:
-            all_met &= part.met(victim, moved, y)
-        best, reached, highest = _better(best, reached, highest, moved, all_met, loss.detach())
+            all_met &= part.met(victim, x_adv, y)
+        x_best, success, loss_best = _better(x_best, success, loss_best, x_adv, all_met, loss.detach())
         if step == MORE_STEPS:
             break
-        moved = ball.project(moved + ball.eps / MORE_STEPS * ball.steepest(_direction(victim, moved, y, goal)), x)
-    return best, highest
+        grad = _gradient_of_first_unmet(victim, x_adv, y, goal)
+        x_adv = threat.project(x_adv + threat.eps / MORE_STEPS * threat.steepest(grad), x)
+    return x_best, loss_best
 
 
-def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Of the sum of what `function` gives; zero where it is cut off from x."""
+def input_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The gradient of the sum of `function(x)` with respect to x; zero where there is none."""
     with torch.enable_grad():
-        moved = x.detach().clone().requires_grad_()
-        values = function(moved).sum()
+        leaf = x.detach().clone().requires_grad_()
+        values = function(leaf).sum()
         if not values.requires_grad:
             return torch.zeros_like(x)
-        (found,) = torch.autograd.grad(values, moved, allow_unused=True)
-        return torch.zeros_like(x) if found is None else found
+        (grad,) = torch.autograd.grad(values, leaf, allow_unused=True)
+        return torch.zeros_like(x) if grad is None else grad
 
 
-def _direction(victim: Victim, moved: Tensor, y: Tensor, goal: Goal) -> Tensor:
-    def first_unmet(point: Tensor) -> Tensor:
-        total = torch.zeros(len(point), device=point.device)
-        open_still = torch.ones(len(point), dtype=torch.bool, device=point.device)
+def _gradient_of_first_unmet(victim: Victim, x_adv: Tensor, y: Tensor, goal: Goal) -> Tensor:
+    def first_unmet(x: Tensor) -> Tensor:
+        total = torch.zeros(len(x), device=x.device)
+        met_so_far = torch.ones(len(x), dtype=torch.bool, device=x.device)
         for part in goal.parts():
-            met, loss = part.assess(victim, point, y)
-            total = total + torch.where(open_still & ~met, loss, 0)
-            open_still &= met
+            met, loss = part.assess(victim, x, y)
+            total = total + torch.where(met_so_far & ~met, loss, 0)
+            met_so_far &= met
         return total
 
-    return gradient(first_unmet, moved).nan_to_num(0, 0, 0)
+    return input_gradient(first_unmet, x_adv).nan_to_num(0, 0, 0)
 
 
-def _nowhere(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _start(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     n = len(x)
-    reached = torch.zeros(n, dtype=torch.bool, device=x.device)
-    return x, reached, torch.full((n,), -math.inf, device=x.device)
+    success = torch.zeros(n, dtype=torch.bool, device=x.device)
+    return x, success, torch.full((n,), -math.inf, device=x.device)
 
 
 def _better(
-    best: Tensor, reached: Tensor, highest: Tensor, moved: Tensor, met: Tensor, loss: Tensor
+    x_best: Tensor, success: Tensor, loss_best: Tensor, x_adv: Tensor, met: Tensor, loss: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A point that meets the goal before one that does not, then the higher loss."""
-    better = (met & ~reached) | ((met == reached) & (loss > highest))
-    return torch.where(better.view(-1, 1, 1, 1), moved, best), reached | met, torch.where(better, loss, highest)
+    """A point that meets the goal is better than one that does not, then the higher loss is better."""
+    better = (met & ~success) | ((met == success) & (loss > loss_best))
+    return torch.where(better.view(-1, 1, 1, 1), x_adv, x_best), success | met, torch.where(better, loss, loss_best)

@@ -1,4 +1,4 @@
-"""How models are run: in evaluation mode, with frozen weights, under a seed. Every flag and state is put back."""
+"""Contexts in which models are run: evaluation mode, frozen weights, a seed. Flags and states are restored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from `seed` inside, and leave the caller's random state as it was (Python, numpy, torch)."""
+    """Seed the random numbers inside, and restore the caller's random state (Python, numpy, torch)."""
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - libraries draw from it
     with torch.random.fork_rng():
         seed_everything(seed)
@@ -34,9 +34,9 @@ def seed_everything(seed: int) -> None:
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every sub-module's training flag is what it was.
+    """Evaluation mode inside; afterwards every sub-module's training flag is restored.
 
-    Several threads may evaluate one module, or modules that share parts: the last to leave restores the flags.
+    Several threads may evaluate one module, or modules that share parts: the last thread to leave restores the flags.
     """
     with _TRAINING.off(module.modules()):
         yield
@@ -51,13 +51,13 @@ def frozen_eval(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the weights inside; afterwards every weight's flag is what it was."""
+    """No gradients for the weights inside; afterwards every weight's flag is restored."""
     with _LEARNING.off(module.parameters()):
         yield
 
 
 class _Flag:
-    """A boolean attribute that is off as long as some thread needs it off."""
+    """A boolean attribute that stays off while some thread needs it off."""
 
     def __init__(self, attribute: str) -> None:
         self._attribute = attribute

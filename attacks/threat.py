@@ -1,4 +1,4 @@
-"""Threat models: the ball that an adversary may move in, around x and inside [0, 1].
+"""Threat models: the ball around x, inside [0, 1], that bounds the adversary.
 
 Images are (B, C, H, W) in [0, 1]; `eps` is in the same pixel units.
 """
@@ -45,12 +45,12 @@ class Threat(ABC):
         """Perturbations drawn uniformly from the ball, one for each image of x."""
 
     @abstractmethod
-    def steepest(self, gradient: Tensor) -> Tensor:
+    def steepest(self, grad: Tensor) -> Tensor:
         """The direction of norm 1 along which a function with this gradient rises fastest."""
 
-    def project(self, moved: Tensor, x: Tensor) -> Tensor:
-        """`moved` brought back into the ball around x and into [0, 1]."""
-        return (x + self.shrink(moved - x)).clamp(0, 1)
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """`x_adv` projected into the ball around x and clipped to [0, 1]."""
+        return (x + self.shrink(x_adv - x)).clamp(0, 1)
 
 
 class Linf(Threat):
@@ -72,12 +72,12 @@ class Linf(Threat):
     def random(self, x: Tensor) -> Tensor:
         return torch.empty_like(x).uniform_(-self.eps, self.eps)
 
-    def steepest(self, gradient: Tensor) -> Tensor:
-        return gradient.sign()
+    def steepest(self, grad: Tensor) -> Tensor:
+        return grad.sign()
 
 
 class L2(Threat):
-    """The Euclidean norm of the change of an image is at most eps."""
+    """The Euclidean norm of an image's change is at most eps."""
 
     norm = "l2"
 
@@ -92,8 +92,8 @@ class L2(Threat):
         radius = torch.rand(len(x), device=x.device) ** (1 / x[0].numel())
         return direction * _per_image(radius * self.eps)
 
-    def steepest(self, gradient: Tensor) -> Tensor:
-        return gradient / _per_image(self.distance(gradient)).clamp_min(1e-12)
+    def steepest(self, grad: Tensor) -> Tensor:
+        return grad / _per_image(self.distance(grad)).clamp_min(1e-12)
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ class Hopeless(attacks.Attack):
 
     name = "hopeless"
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: attacks.Goal) -> Tensor:
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: attacks.Goal) -> Tensor:
         raise attacks.NonFiniteLoss("the loss is not finite")
 
 
@@ -207,7 +207,7 @@ class Broken(attacks.Attack):
     name = "broken"
     runs = 0
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: attacks.Goal) -> Tensor:
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: attacks.Goal) -> Tensor:
         Broken.runs += 1
         raise KeyError("eps")
 

@@ -1,4 +1,4 @@
-"""Each check fires on a model built to trip it, and none on a sound one."""
+"""Each check fires on a model or attack that fails its test, and none on sound ones."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Step(attacks.Attack):
     name = "step"
     size = 1e-3
 
-    def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
+    def perturb(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
         moved = x.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(goal.assess(victim, moved, y)[1].sum(), moved)
         return x + self.size * gradient.sign()
@@ -85,7 +85,7 @@ class WrongWay(Step):
 class Idle(attacks.Attack):
     name = "idle"
 
-    def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
+    def perturb(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
         return x
 
 
@@ -105,7 +105,7 @@ def nothing_moved() -> attacks.Outcome:
 
 
 def forgotten() -> attacks.Outcome:
-    """Successes that the bookkeeping missed."""
+    """An outcome that says that nothing was broken, though images were."""
     outcome = attacks.load("pgd", "own", eps=0.9)(Sound(), X, Sound()(X).argmax(1))
     assert outcome.success.any()
     return replace(outcome, success=torch.zeros(40).bool())
@@ -115,7 +115,7 @@ PGD = attacks.load("pgd", "own", eps=0.05, steps=5)
 FROM_X = attacks.load("pgd", "own", eps=0.2, steps=5, random_start=False)
 ACCEPTED = attacks.Misclassified() & attacks.Undetected(8.0)
 
-TRIPS: dict[str, Callable[[], dict[str, str]]] = {
+CASES: dict[str, Callable[[], dict[str, str]]] = {
     "random-outputs": lambda: signs(Noisy(), PGD),
     "probabilities": lambda: signs(Probabilities(), PGD),
     "loss-gradient-not-finite": lambda: signs_of(Singular(), nothing_moved()),
@@ -130,60 +130,62 @@ TRIPS: dict[str, Callable[[], dict[str, str]]] = {
 }
 
 
-def test_every_check_is_tripped_here() -> None:
-    assert set(TRIPS) == set(attacks.CHECKS)
+def test_every_check_has_a_case_here() -> None:
+    assert set(CASES) == set(attacks.CHECKS)
 
 
 @pytest.mark.parametrize("name", attacks.CHECKS)
-def test_fires(name: str) -> None:
-    assert name in TRIPS[name]()
+def test_the_check_fires(name: str) -> None:
+    assert name in CASES[name]()
 
 
-def test_a_check_that_is_not_listed_cannot_be_made() -> None:
+def test_a_check_needs_a_listed_name() -> None:
     with pytest.raises(KeyError, match="not listed"):
         attacks.Check("bad-luck", "")
     assert all(explanation and "\n" not in explanation for explanation in attacks.CHECKS.values())
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_an_attack_that_does_nothing(norm: str) -> None:
+def test_an_attack_that_does_nothing_trips_four_checks(norm: str) -> None:
     found = signs(Sound(), Idle(eps=0.3 if norm == "linf" else 1.0, norm=norm))
     assert {"loss-not-risen", "accuracy-not-zero", "stopped-early", "black-box-beats-white-box"} <= set(found)
 
 
-def test_a_weak_attack_says_how_many_a_random_search_broke() -> None:
-    """The count is checked against the attack's own images: those few that stand and a search can break."""
+def test_the_message_counts_the_images_that_a_random_search_breaks() -> None:
+    """At most the eight images that are attacked again."""
     message = signs(Stepped(), FROM_X)["black-box-beats-white-box"]
     broken, among = map(int, re.findall(r"(\d+) of (\d+)", message)[0])
     assert 1 <= broken <= among <= 8
 
 
-def test_without_the_attack_nothing_is_attacked_again() -> None:
+def test_no_image_is_attacked_again_when_the_attack_is_not_given() -> None:
     names = set(signs_of(Sound(), nothing_moved()))
     assert names == {"loss-not-risen"}
 
 
-def test_a_budget_of_nothing_is_no_failure_to_reach_zero() -> None:
+def test_no_check_of_zero_accuracy_when_eps_is_zero() -> None:
     assert "accuracy-not-zero" not in signs(Sound(), attacks.load("pgd", "own", eps=0.0, steps=5))
 
 
-def test_the_attack_keeps_its_budget() -> None:
+def test_the_checks_do_not_change_the_attack() -> None:
     before = repr(FROM_X)
     signs(Stepped(), FROM_X)
     assert repr(FROM_X) == before
 
 
-def test_an_attack_that_breaks_off_with_the_whole_space() -> None:
-    class BreaksOff(Idle):
-        def run(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
+def test_an_attack_that_raises_with_the_whole_space_as_its_budget_trips_a_check() -> None:
+    class Raises(Idle):
+        def perturb(self, victim: nn.Module, x: torch.Tensor, y: torch.Tensor, goal: attacks.Goal) -> torch.Tensor:
             if self.threat.eps == 1:
                 raise attacks.NonFiniteLoss("the loss is not finite")
             return x
 
-    assert "broke off: the loss is not finite" in signs(Sound(), BreaksOff(eps=0.1))["loss-gradient-not-finite"]
+    assert (
+        "stopped with an error: the loss is not finite" in signs(Sound(), Raises(eps=0.1))["loss-gradient-not-finite"]
+    )
 
 
-def test_the_caller_keeps_its_random_numbers_and_finds_the_same_again() -> None:
+def test_the_checks_are_deterministic_and_do_not_change_the_random_state() -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -193,13 +195,15 @@ def test_the_caller_keeps_its_random_numbers_and_finds_the_same_again() -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_is_silent_on_a_sound_model_and_a_sound_attack(norm: str) -> None:
+def test_no_check_fires_on_a_sound_model_and_a_sound_attack(norm: str) -> None:
     eps = 0.05 if norm == "linf" else 0.2
     assert signs(Sound(), attacks.load("pgd", "own", norm=norm, eps=eps, steps=20)) == {}
 
 
 @pytest.mark.parametrize(("name", "eps"), [("pgd", 0.1), ("pgd", 0.3), ("selective", 0.3)])
-def test_is_silent_on_a_trained_model(name: str, eps: float, defended: DefendedClassifier, digits: Dataset) -> None:
+def test_no_check_fires_on_a_trained_model(
+    name: str, eps: float, defended: DefendedClassifier, digits: Dataset
+) -> None:
     part = digits.test.head(40)
     attack = attacks.load(name, "own", eps=eps, steps=20)
     goal: attacks.Goal = attacks.Misclassified()
@@ -209,7 +213,7 @@ def test_is_silent_on_a_trained_model(name: str, eps: float, defended: DefendedC
     assert attacks.check(defended, part.x, part.y, outcome, goal, attack) == []
 
 
-def test_leaves_the_model_as_it_was() -> None:
+def test_the_checks_do_not_change_the_model() -> None:
     model = Sound().train()
     signs(model, PGD)
     assert model.training

@@ -82,7 +82,7 @@ class TestAttack:
     def attack(self, name: str, engine: str, norm: str) -> attacks.Attack:
         try:
             few = {"steps": 5, "queries": 60, "samples": 2, "attacks": ("pgd", "selective")}
-            few = {argument: n for argument, n in few.items() if attacks.takes(name, argument, engine)}
+            few = {argument: n for argument, n in few.items() if attacks.has_parameter(name, argument, engine)}
             return attacks.load(name, engine, norm=norm, eps=0.2 if norm == "linf" else 2.0, **few)
         except attacks.InputError as error:
             if "norm" in str(error):

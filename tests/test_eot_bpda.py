@@ -1,4 +1,4 @@
-"""Attacks on models that hide their gradient: behind random numbers, or behind parts that have none."""
+"""Attacks on models whose gradient is hidden by random numbers or by parts without a gradient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import attacks
 from attacks import Misclassified, NonFiniteLoss, Undetected
 from attacks.bpda import identity_backward
 from attacks.eot import Expected
-from attacks.finite import finite
+from attacks.errors import nonfinite, raise_if_nonfinite
 from robustrecon import DefendedClassifier
 from robustrecon.data import Dataset
 
@@ -20,7 +20,7 @@ IMAGE = (1, 6, 6)
 
 
 class Noisy(nn.Module):
-    """Two classes whose margin is linear, drowned by fresh noise along other directions at every pass."""
+    """Two classes with a linear margin; every pass adds fresh noise along random directions."""
 
     def __init__(self, noise: float) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ def images() -> torch.Tensor:
     return 0.35 + 0.3 * torch.rand(40, *IMAGE, generator=torch.Generator().manual_seed(1))
 
 
-def test_eot_follows_the_mean_where_pgd_follows_the_noise(images: torch.Tensor) -> None:
-    """The steepest step lowers the mean margin by eps · |w|₁; what part of that does each reach?"""
+def test_eot_lowers_the_mean_margin_further_than_pgd(images: torch.Tensor) -> None:
+    """The best step lowers the mean margin by eps · |w|₁; each attack reaches a share of that."""
     victim = Noisy(noise=8.0)
     eps = 0.05
     y = torch.ones(len(images)).long()
@@ -58,7 +58,7 @@ def test_eot_follows_the_mean_where_pgd_follows_the_noise(images: torch.Tensor) 
 
 
 class _Always(Misclassified):
-    """A goal that is never met, so that every image is attacked to the end."""
+    """A goal that is never met, so that every image is attacked until the last step."""
 
     def assess(self, victim: attacks.Victim, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         met, loss = super().assess(victim, x, y)
@@ -73,7 +73,7 @@ def test_eot_equals_pgd_where_nothing_is_random(defended: DefendedClassifier, di
     assert torch.equal(plain.x, mean.x)
 
 
-def test_expected_is_the_mean_of_logits_and_score(images: torch.Tensor) -> None:
+def test_expected_gives_the_means_of_logits_and_scores(images: torch.Tensor) -> None:
     victim, n = Noisy(noise=1.0), 400
     torch.manual_seed(0)
     expected = Expected(victim, n)
@@ -94,7 +94,7 @@ class Steps(nn.Module):
 
 
 class Outside(nn.Module):
-    """Computed outside of torch: no gradient at all."""
+    """Computed outside of torch, so that there is no gradient at all."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy((x.detach().cpu().numpy() * 15).round() / 15)
@@ -138,15 +138,15 @@ def test_bpda_succeeds_where_pgd_has_no_gradient(
             attacks.load("pgd", "own")(victim, images, y, goal)
 
 
-def test_bpda_leaves_parts_with_a_gradient_alone(images: torch.Tensor) -> None:
-    """ReLU, softmax and the identity keep the shape too, and pass a gradient on: bpda is pgd then."""
+def test_bpda_equals_pgd_where_every_part_has_a_gradient(images: torch.Tensor) -> None:
+    """ReLU, softmax and the identity keep the shape too, but they pass a gradient on."""
     victim = Behind(nn.Identity())
     y = victim(images).argmax(1)
     plain = attacks.load("pgd", "own", eps=0.1, steps=5)(victim, images, y)
     assert torch.equal(plain.x, attacks.load("bpda", eps=0.1, steps=5)(victim, images, y).x)
 
 
-def test_the_output_is_exact_and_the_gradient_that_of_the_input(images: torch.Tensor) -> None:
+def test_the_output_is_exact_and_the_gradient_is_that_of_the_identity(images: torch.Tensor) -> None:
     victim = Behind(Steps())
     expected = victim(images)
     x = images.clone().requires_grad_()
@@ -206,22 +206,23 @@ def test_a_loss_that_is_not_finite_is_an_error(victim: nn.Module, early_exit: bo
 
 
 @pytest.mark.parametrize("engine", ["torchattacks", "own"])
-def test_what_is_not_finite_only_where_a_library_ends_is_an_error_too(engine: str) -> None:
+def test_a_loss_that_is_not_finite_only_at_the_end_is_an_error(engine: str) -> None:
     x = torch.full((3, *IMAGE), 0.499)
     with pytest.raises(NonFiniteLoss, match="fgsm: .* on 3 of 3 images"):
         attacks.load("fgsm", engine, eps=0.01)(Broken(), x, torch.zeros(3).long())
 
 
-def test_finite() -> None:
-    loss, gradient = torch.ones(4), torch.ones(4, *IMAGE)
-    finite("pgd", loss, gradient)
-    gradient[2, 0, 1, 1], gradient[3, 0, 0, 0] = torch.nan, -torch.inf
+def test_nonfinite_losses_and_gradients_are_counted() -> None:
+    loss, grad = torch.ones(4), torch.ones(4, *IMAGE)
+    raise_if_nonfinite("pgd", nonfinite(loss, grad))
+    grad[2, 0, 1, 1], grad[3, 0, 0, 0] = torch.nan, -torch.inf
+    assert nonfinite(loss, grad).tolist() == [False, False, True, True]
     with pytest.raises(NonFiniteLoss, match="pgd: .* on 2 of 4 images"):
-        finite("pgd", loss, gradient)
+        raise_if_nonfinite("pgd", nonfinite(loss, grad))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_early_exit_fells_the_same_images(defended: DefendedClassifier, digits: Dataset, norm: str) -> None:
+def test_early_exit_breaks_the_same_images(defended: DefendedClassifier, digits: Dataset, norm: str) -> None:
     part = digits.test.head(40)
     eps = 0.06 if norm == "linf" else 0.8
     for goal in (Misclassified(), Misclassified() & Undetected(defended.threshold)):
@@ -232,10 +233,10 @@ def test_early_exit_fells_the_same_images(defended: DefendedClassifier, digits: 
             for early_exit in (False, True)
         ]
         assert 0 < found[0].sum() < len(part.y)
-        assert (found[0] != found[1]).sum() <= 1, "other images fell"
+        assert (found[0] != found[1]).sum() <= 1, "early exit broke other images"
 
 
-def test_early_exit_asks_for_fewer_passes(images: torch.Tensor) -> None:
+def test_early_exit_needs_fewer_passes(images: torch.Tensor) -> None:
     asked = {False: 0, True: 0}
 
     class Counting(Behind):
@@ -250,9 +251,9 @@ def test_early_exit_asks_for_fewer_passes(images: torch.Tensor) -> None:
     assert asked[True] < asked[False] / 3
 
 
-def test_the_module_tree_is_clean() -> None:
-    """The heavy libraries are imported when an attack is run, not when it is listed."""
+def test_no_module_imports_an_attack_library_at_its_top() -> None:
+    """The heavy libraries are imported when an attack runs, not when it is listed."""
     source = Path(attacks.__file__).parent
-    for path in (*source.glob("*.py"), *source.glob("adapters/*.py")):
+    for path in source.rglob("*.py"):
         for line in path.read_text().splitlines():
             assert not line.startswith(("import torchattacks", "from torchattacks", "import art", "from art")), path

@@ -1,4 +1,4 @@
-"""AutoAttack's parts and HopSkipJump against closed forms, and the decision with rejection that they are run on."""
+"""AutoAttack's parts and HopSkipJump against closed forms, and the decision with rejection as a classifier."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 import attacks
 from attacks import Misclassified, Targeted, Undetected
-from attacks.rejecting import Rejecting
+from attacks.detector_aware.rejecting import RejectingClassifier
 from robustrecon import DefendedClassifier
 from robustrecon.data import Dataset
 
@@ -39,13 +39,13 @@ class Linear(nn.Module):
         return (x - 0.5).flatten(1).square().sum(1)
 
     def distance(self, x: torch.Tensor, norm: str) -> torch.Tensor:
-        """To the nearest boundary: the least lead over the dual norm of the difference of two columns."""
+        """To the nearest boundary: the least logit margin over the dual norm of the difference of two columns."""
         logits = self(x)
         label = logits.argmax(1)
         apart = self.weight.T[label][:, None] - self.weight.T
         size = apart.abs().sum(2) if norm == "linf" else apart.norm(dim=2)
-        lead = logits.gather(1, label[:, None]) - logits
-        return (lead / size).scatter(1, label[:, None], math.inf).amin(1)
+        margin = logits.gather(1, label[:, None]) - logits
+        return (margin / size).scatter(1, label[:, None], math.inf).amin(1)
 
 
 @pytest.fixture
@@ -65,24 +65,24 @@ def near_centre() -> torch.Tensor:
         ("square", 2, 3.0, {"queries": 500}),
     ],
 )
-def test_falls_just_above_the_smallest_distance(
+def test_an_image_is_broken_just_above_the_smallest_distance_and_never_below(
     near_centre: torch.Tensor, norm: str, name: str, n_classes: int, slack: float, parameters: dict[str, int]
 ) -> None:
-    """On a linear classifier that distance is known; below it nothing can fall."""
+    """On a linear classifier that distance is known."""
     victim = Linear(n_classes)
     y = victim(near_centre).argmax(1)
     distance = victim.distance(near_centre, norm)
     for row in distance.argsort()[[4, 20]]:
         x, label = near_centre[row][None], y[row][None]
-        for factor, few, falls in ((slack, {}, True), (0.98, {"queries": 200}, False)):
+        for factor, few, broken in ((slack, {}, True), (0.98, {"queries": 200}, False)):
             chosen = {key: few.get(key, n) for key, n in parameters.items()}
             outcome = attacks.load(name, norm=norm, eps=factor * distance[row].item(), **chosen)(victim, x, label)
-            assert outcome.success.item() is falls, (factor, distance[row])
+            assert outcome.success.item() is broken, (factor, distance[row])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_decision_with_rejection_falls_where_the_plain_one_is_caught(
+def test_rejecting_attacks_succeed_where_the_plain_attack_is_detected(
     near_centre: torch.Tensor, norm: str, name: str
 ) -> None:
     victim = Linear()
@@ -100,7 +100,7 @@ def test_the_decision_with_rejection_falls_where_the_plain_one_is_caught(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_image_images_misread_already_and_classes_of_one(
+def test_one_image_and_images_that_are_misclassified_when_clean(
     near_centre: torch.Tensor, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     victim = Linear()
@@ -113,10 +113,10 @@ def test_one_image_images_misread_already_and_classes_of_one(
         outcome = attack(victim, near_centre[:5], (right[:5] + 1) % 4, goal)
         assert outcome.success.all()
         assert (outcome.distance == 0).all()
-        # The whole batch is misread, and rejected: it must be brought to be accepted, or be left in peace.
+        # The whole batch is misclassified and rejected: no error, whether the attack makes it accepted or not.
         tight = Misclassified() & Undetected(victim.score(near_centre[:5]).min().item() / 2)
         assert attack(victim, near_centre[:5], (right[:5] + 1) % 4, tight).x.shape == (5, *IMAGE)
-        # Nothing can fall at all.
+        # No image can be broken.
         assert not load(name, eps=1e-6)(victim, near_centre[:3], right[:3]).success.any()
     assert capsys.readouterr().out == ""
 
@@ -135,7 +135,7 @@ def test_colour_images_and_a_function_without_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_other_goals_are_refused(near_centre: torch.Tensor, name: str) -> None:
+def test_other_goals_are_errors(near_centre: torch.Tensor, name: str) -> None:
     victim = Linear()
     y = victim(near_centre).argmax(1)
     for goal in (Targeted(2), Targeted(2) & Undetected(9.0), Undetected(-1.0)):
@@ -151,7 +151,7 @@ def test_a_loss_of_four_logits_needs_four_classes(near_centre: torch.Tensor) -> 
     assert load("fab-t", eps=0.5)(victim, near_centre, y).success.all()
 
 
-def test_images_that_square_cannot_take() -> None:
+def test_images_that_square_cannot_handle_are_an_error() -> None:
     x = torch.rand(2, 1, 5, 12)
     victim = nn.Sequential(nn.Flatten(), nn.Linear(60, 4))
     with pytest.raises(attacks.InputError, match="x: images are 5×12, must be about square"):
@@ -159,14 +159,14 @@ def test_images_that_square_cannot_take() -> None:
 
 
 class Detached(Linear):
-    """A score that is computed outside of the gradient's sight."""
+    """A score without a gradient."""
 
     def score(self, x: torch.Tensor) -> torch.Tensor:
         return super().score(x.detach())
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab-t", "pgd", "selective", "eot", "bpda"])
-def test_a_score_without_gradient_is_refused_by_attacks_that_follow_it(near_centre: torch.Tensor, name: str) -> None:
+def test_attacks_that_follow_gradients_need_a_score_with_a_gradient(near_centre: torch.Tensor, name: str) -> None:
     victim = Detached()
     y = victim(near_centre).argmax(1)
     attack = attacks.load(name, attacks.CATALOGUE[name].engines and ("own" if name == "pgd" else None), steps=2)
@@ -177,7 +177,7 @@ def test_a_score_without_gradient_is_refused_by_attacks_that_follow_it(near_cent
 
 
 @pytest.mark.parametrize("name", BLACK_BOX)
-def test_attacks_without_gradients_take_a_score_without(near_centre: torch.Tensor, name: str) -> None:
+def test_attacks_without_gradients_need_no_score_with_a_gradient(near_centre: torch.Tensor, name: str) -> None:
     victim = Detached()
     y = victim(near_centre).argmax(1)
     eps = 3 * victim.distance(near_centre, "linf").max().item()
@@ -187,7 +187,7 @@ def test_attacks_without_gradients_take_a_score_without(near_centre: torch.Tenso
 
 
 @pytest.mark.parametrize("name", BLACK_BOX)
-def test_no_more_queries_than_allowed(near_centre: torch.Tensor, name: str) -> None:
+def test_an_attack_makes_no_more_queries_than_allowed(near_centre: torch.Tensor, name: str) -> None:
     asked = []
 
     class Counting(Linear):
@@ -203,15 +203,15 @@ def test_no_more_queries_than_allowed(near_centre: torch.Tensor, name: str) -> N
 
 
 def test_restarts_use_other_random_numbers(near_centre: torch.Tensor) -> None:
-    """An image that one run misses by chance must fall in one of many."""
+    """An image that one run misses by chance must be broken by one of many."""
     victim = Linear()
     y = victim(near_centre).argmax(1)
     eps = 0.6 * victim.distance(near_centre, "linf").max().item()
-    fallen = [
+    n_broken = [
         load("square", eps=eps, queries=3, restarts=restarts)(victim, near_centre, y).success.sum().item()
         for restarts in (1, 8)
     ]
-    assert fallen[0] < fallen[1]
+    assert n_broken[0] < n_broken[1]
 
 
 def _decided(victim: nn.Module, x: torch.Tensor, label: int, threshold: float) -> torch.Tensor:
@@ -220,7 +220,7 @@ def _decided(victim: nn.Module, x: torch.Tensor, label: int, threshold: float) -
 
 
 @pytest.mark.parametrize("detector", ["label_margin", "global_error"])
-def test_rejecting_decides_as_the_defended_classifier_does(
+def test_the_rejecting_classifier_decides_as_the_defended_classifier(
     defended: DefendedClassifier, digits: Dataset, detector: str
 ) -> None:
     victim = DefendedClassifier(defended.model, detector)
@@ -233,7 +233,7 @@ def test_rejecting_decides_as_the_defended_classifier_does(
     for row, threshold in enumerate(thresholds):
         label, units = (0, 3, 9)[row % 3], ((1.0, 1.0), (1e-6, 1e6))[row % 2]
         inputs = x.clone().requires_grad_()
-        z = Rejecting(victim, label, threshold, units)(inputs)
+        z = RejectingClassifier(victim, label, threshold, units)(inputs)
         assert torch.equal(z.argmax(1) != label, _decided(victim, x, label, threshold))
         assert torch.isfinite(z).all()
         (gradient,) = torch.autograd.grad(z.sum(), inputs)
@@ -251,7 +251,7 @@ class Tied(nn.Module):
         return x[:, 0, 1, 0] * 1.0
 
 
-def test_rejecting_decides_ties_as_the_victim_does() -> None:
+def test_the_rejecting_classifier_decides_ties_as_the_victim() -> None:
     values = torch.tensor([0.0, 0.5, 1.0])
     rows = torch.cartesian_prod(values, values, values, values, values)
     x = torch.zeros(len(rows), 1, 2, 4)
@@ -259,13 +259,13 @@ def test_rejecting_decides_ties_as_the_victim_does() -> None:
     for label in range(4):
         for threshold in (-1.0, 0.0, 0.5, 2.0, math.inf):
             inputs = x.clone().requires_grad_()
-            z = Rejecting(Tied(), label, threshold)(inputs)
+            z = RejectingClassifier(Tied(), label, threshold)(inputs)
             assert torch.equal(z.argmax(1) != label, _decided(Tied(), x, label, threshold))
             assert (z[:, label] == 0).all()
             assert torch.isfinite(torch.autograd.grad(z.sum(), inputs)[0]).all()
 
 
-def test_scores_under_every_label_are_those_under_each(defended: DefendedClassifier, digits: Dataset) -> None:
+def test_scores_for_all_labels_equal_the_scores_for_each_label(defended: DefendedClassifier, digits: Dataset) -> None:
     x = digits.test.x[:12]
     logits, scores = defended.logits_and_label_scores(x)
     assert torch.equal(logits, defended(x))
@@ -274,16 +274,18 @@ def test_scores_under_every_label_are_those_under_each(defended: DefendedClassif
         torch.testing.assert_close(scores[:, label], one)
 
 
-def test_a_score_of_ones_own_may_use_the_logits_themselves(defended: DefendedClassifier, digits: Dataset) -> None:
+def test_the_rejecting_classifier_takes_a_score_that_uses_the_logits(
+    defended: DefendedClassifier, digits: Dataset
+) -> None:
     own = DefendedClassifier(defended.model, lambda seen: (seen.energies * seen.logits.softmax(1)).sum(1))
     x = digits.test.x[:40]
     threshold = own.score(x).median().item()
     for label in (1, 7):
-        z = Rejecting(own, label, threshold)(x)
+        z = RejectingClassifier(own, label, threshold)(x)
         assert torch.equal(z.argmax(1) != label, _decided(own, x, label, threshold))
 
 
-def test_the_decision_with_rejection_is_fooled_where_the_plain_logits_are_not_enough(
+def test_attacking_the_decision_with_rejection_breaks_more_images(
     defended: DefendedClassifier, digits: Dataset
 ) -> None:
     part = digits.test.head(20)

@@ -1,11 +1,11 @@
-"""The moves of a random search."""
+"""The proposals of a random search."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from attacks.squares import redrawn
+from attacks.squares import redraw_window
 from attacks.threat import L2, Linf
 
 X = 0.2 + 0.6 * torch.rand(16, 3, 12, 9, generator=torch.Generator().manual_seed(0))
@@ -16,8 +16,8 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-def test_linf_goes_to_the_edge_of_the_ball_in_one_window() -> None:
-    moved = redrawn(X, X, 0.25, Linf(0.1))
+def test_linf_changes_one_window_by_eps() -> None:
+    moved = redraw_window(X, X, 0.25, Linf(0.1))
     change = moved - X
     assert torch.allclose(change[change != 0].abs(), torch.tensor(0.1), atol=1e-6)
     for image in change:
@@ -27,10 +27,10 @@ def test_linf_goes_to_the_edge_of_the_ball_in_one_window() -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.001])
-def test_l2_stays_in_the_ball_and_ends_by_spending_all_of_it(share: float) -> None:
+def test_l2_stays_in_the_ball_and_comes_to_use_the_whole_radius(share: float) -> None:
     ball, point = L2(0.8), X
     for _ in range(50):
-        point = redrawn(point, X, share, ball)
+        point = redraw_window(point, X, share, ball)
         assert ball.distance(point - X).max() <= 0.8 + 1e-5
         assert point.min() >= 0
         assert point.max() <= 1
@@ -38,12 +38,12 @@ def test_l2_stays_in_the_ball_and_ends_by_spending_all_of_it(share: float) -> No
 
 
 def test_l2_moves_the_change_from_one_window_to_another() -> None:
-    """At the edge of the ball a move keeps the length, empties some pixels and leaves those outside two windows."""
+    """On the sphere a proposal keeps the norm, sets some pixels back and keeps all pixels outside of two windows."""
     ball = L2(0.5)
     point = X + 0.5 * ball.steepest(torch.randn_like(X))
     point = point.where((point > 0) & (point < 1), X)
     point = X + 0.5 * ball.steepest(point - X)
-    moved = redrawn(point, X, 0.1, ball)
+    moved = redraw_window(point, X, 0.1, ball)
     untouched = (moved - point).abs().amax(1) < 1e-6
     emptied = (moved - X).abs().amax(1) < 1e-6
     assert torch.allclose(ball.distance(moved - X), torch.tensor(0.5), atol=0.02)

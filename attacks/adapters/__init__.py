@@ -1,1 +1,1 @@
-"""The same attack interface over the attack libraries."""
+"""Attacks of other libraries behind our interface."""

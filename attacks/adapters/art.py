@@ -18,9 +18,9 @@ class ArtPGD(IterativeAttack):
     """ART's `ProjectedGradientDescentPyTorch`; arguments as for `attacks.pgd.PGD`."""
 
     name = "pgd"
-    pursues = (Misclassified,)
+    supported_goals = (Misclassified,)
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_pytorch import (
             ProjectedGradientDescentPyTorch,
         )
@@ -42,9 +42,9 @@ class ArtFGSM(Attack):
     """ART's `FastGradientMethod`, for linf and l2."""
 
     name = "fgsm"
-    pursues = (Misclassified,)
+    supported_goals = (Misclassified,)
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         from art.attacks.evasion import FastGradientMethod
 
         attack = FastGradientMethod(
@@ -64,7 +64,7 @@ def estimator(victim: nn.Module, x: Tensor) -> Any:
         raise InputError(f"x: is on {x.device}, must be on cpu or cuda for the engine art")
     with torch.no_grad():
         n_classes = victim(x[:1]).shape[1]
-    # It moves the model to CUDA's current device, which need not be the one that the model is on.
+    # The library moves the model to CUDA's current device, which need not be the one that the model is on.
     with torch.cuda.device(x.device) if x.device.type == "cuda" else contextlib.nullcontext():
         return PyTorchClassifier(
             victim,
@@ -77,7 +77,7 @@ def estimator(victim: nn.Module, x: Tensor) -> Any:
 
 
 def norm_of(name: str) -> float:
-    """ART's name of a norm."""
+    """What ART calls a norm."""
     return np.inf if name == "linf" else 2
 
 

@@ -1,7 +1,7 @@
-"""The parts of AutoAttack, by torchattacks, one by one and with their own numbers of steps.
+"""The parts of AutoAttack, by torchattacks, each with its own number of steps.
 
-Each is run through the library's `attack_single_run`, not through its call: that one starts from the same random
-numbers every time, and gives back the clean image where it failed.
+They use the library's `attack_single_run`, because its `__call__` starts from the same random numbers every time and
+returns the clean image where it fails.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from ..base import at_least
+from ..detector_aware.rejecting import ClassifierAttack
 from ..errors import InputError
-from ..rejecting import ClassifierAttack
-from .torchattacks import made
+from .torchattacks import library_attack
 
 NORMS = {"linf": "Linf", "l2": "L2"}
-MOST_TARGETS = 9
-LEAST_CLASSES = 4  # that the targeted difference of logits ratio compares
+MAX_TARGETS = 9
+MIN_CLASSES = 4  # the targeted difference of logits ratio compares so many
 
 
 @dataclass(kw_only=True, eq=False)
 class _Stepping(ClassifierAttack):
-    """What the attacks that take steps have in common.
+    """Base class of the attacks that take steps.
 
     Args:
-        eps: radius of the budget, in [0, 1] pixel units.
         steps: gradient steps, for each target.
-        norm, restarts, seed, batch_size: as for every `Attack`.
+        with_rejection, eps, norm, restarts, seed, batch_size: as for every `ClassifierAttack`.
     """
 
     steps: int = 100
@@ -47,13 +46,15 @@ class ApgdCe(_Stepping):
 
     name = "apgd-ce"
 
-    def fool(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+    def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         import torchattacks
 
         norm = NORMS[self.threat.norm]
-        attack = made(torchattacks.APGD, classifier, x, norm=norm, eps=self.threat.eps, steps=self.steps, loss="ce")
-        furthest, right, _, fooled = attack.attack_single_run(x[rows], y[rows])
-        return _choose(right, furthest, fooled)
+        attack = library_attack(
+            torchattacks.APGD, classifier, x, norm=norm, eps=self.threat.eps, steps=self.steps, loss="ce"
+        )
+        x_best, correct, _, x_best_adv = attack.attack_single_run(x[rows], y[rows])
+        return _choose(correct, x_best, x_best_adv)
 
 
 class ApgdT(_Stepping):
@@ -68,42 +69,42 @@ class ApgdT(_Stepping):
 
     name = "apgd-t"
 
-    def fool(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+    def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         import torchattacks
 
         n_classes = _n_classes(classifier, x)
-        if n_classes < LEAST_CLASSES:
+        if n_classes < MIN_CLASSES:
             raise InputError(
-                f"model: has {n_classes} classes, must have at least {LEAST_CLASSES} for {self.name}, whose loss "
+                f"model: has {n_classes} classes, must have at least {MIN_CLASSES} for {self.name}, whose loss "
                 "compares as many logits; apgd-ce and fab-t take fewer"
             )
         norm = NORMS[self.threat.norm]
-        attack = made(torchattacks.APGDT, classifier, x, norm=norm, eps=self.threat.eps, steps=self.steps)
-        moved, standing = x[rows], torch.arange(len(rows), device=x.device)
+        attack = library_attack(torchattacks.APGDT, classifier, x, norm=norm, eps=self.threat.eps, steps=self.steps)
+        x_adv, remaining = x[rows], torch.arange(len(rows), device=x.device)
         for target in _targets(n_classes):
             attack.target_class = target
-            of = rows[standing]
-            furthest, right, _, fooled = attack.attack_single_run(x[of], y[of])
-            moved[standing] = _choose(right, furthest, fooled)
-            standing = standing[right]
-            if not len(standing):
+            left = rows[remaining]
+            x_best, correct, _, x_best_adv = attack.attack_single_run(x[left], y[left])
+            x_adv[remaining] = _choose(correct, x_best, x_best_adv)
+            remaining = remaining[correct]
+            if not len(remaining):
                 break
-        return moved
+        return x_adv
 
 
 class FabT(_Stepping):
-    """`torchattacks.FAB`, targeted: the nearest misread image, towards the likeliest wrong labels in turn.
+    """`torchattacks.FAB`, targeted: the nearest misclassified image, towards the likeliest wrong labels in turn.
 
     F. Croce, M. Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack", ICML 2020.
-    At most 9 labels, as in AutoAttack. With several restarts each also starts at a random point.
+    At most 9 labels, as in AutoAttack. With several restarts it also starts at a random point.
     """
 
     name = "fab-t"
 
-    def fool(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+    def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         import torchattacks
 
-        attack = made(
+        attack = library_attack(
             torchattacks.FAB,
             classifier,
             x,
@@ -112,40 +113,39 @@ class FabT(_Stepping):
             steps=self.steps,
             multi_targeted=True,
         )
-        moved = x[rows].contiguous()
-        nearest = torch.full((len(rows),), torch.inf, device=x.device)
-        standing = torch.arange(len(rows), device=x.device)
+        x_adv = x[rows].contiguous()
+        distance_best = torch.full((len(rows),), torch.inf, device=x.device)
+        remaining = torch.arange(len(rows), device=x.device)
         for target in _targets(_n_classes(classifier, x)):
             attack.target_class = target
             for random_start in (False, True)[: self.restarts]:
-                of = rows[standing]
-                clean = x[of].contiguous()
+                labels = y[rows[remaining]]
+                clean = x[rows[remaining]].contiguous()
                 with torch.no_grad():
-                    found = attack.attack_single_run_targeted(clean, y[of], use_rand_start=random_start)
+                    found = attack.attack_single_run_targeted(clean, labels, use_rand_start=random_start)
                     distance = self.threat.distance(found - clean)
-                    distance[classifier(found).argmax(1) == y[of]] = torch.inf
-                nearer = distance < nearest[standing]
-                moved[standing[nearer]], nearest[standing[nearer]] = found[nearer], distance[nearer]
-                standing = standing[nearest[standing] > self.threat.eps]
-                if not len(standing):
-                    return moved
-        return moved
+                    distance[classifier(found).argmax(1) == labels] = torch.inf
+                nearer = distance < distance_best[remaining]
+                x_adv[remaining[nearer]], distance_best[remaining[nearer]] = found[nearer], distance[nearer]
+                remaining = remaining[distance_best[remaining] > self.threat.eps]
+                if not len(remaining):
+                    return x_adv
+        return x_adv
 
 
 @dataclass(kw_only=True, eq=False)
 class Square(ClassifierAttack):
-    """`torchattacks.Square`: random search with squares; asks for logits, never for gradients.
+    """`torchattacks.Square`: random search with squares; uses logits, never gradients.
 
     M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square Attack: a query-efficient black-box adversarial
     attack via random search", ECCV 2020.
 
     Args:
-        eps: radius of the budget, in [0, 1] pixel units.
-        queries: logits asked for, an image.
-        norm, restarts, seed, batch_size: as for every `Attack`.
+        queries: queries of the logits, for each image.
+        with_rejection, eps, norm, restarts, seed, batch_size: as for every `ClassifierAttack`.
 
     Raises:
-        InputError: from a call, for l2 and images with sides below 5, or far from square, which the library cannot do.
+        InputError: from a call, for l2 and images with sides below 5 or far from square.
     """
 
     name = "square"
@@ -157,7 +157,7 @@ class Square(ClassifierAttack):
         super().__post_init__()
         self.queries = at_least(1, self.queries, "queries")
 
-    def fool(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+    def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         import torchattacks
 
         height, width = x.shape[2:]
@@ -166,7 +166,7 @@ class Square(ClassifierAttack):
             raise InputError(
                 f"x: images are {height}×{width}, must be about square with sides of at least 5 for {self.name} with l2"
             )
-        attack = made(
+        attack = library_attack(
             torchattacks.Square,
             classifier,
             x,
@@ -178,44 +178,16 @@ class Square(ClassifierAttack):
         return attack.attack_single_run(x[rows].contiguous(), y[rows])[1]
 
 
-class ApgdCeRejecting(ApgdCe):
-    """`ApgdCe` on the decision with rejection."""
-
-    name = "apgd-ce-rejecting"
-    knows_detector = True
-
-
-class ApgdTRejecting(ApgdT):
-    """`ApgdT` on the decision with rejection."""
-
-    name = "apgd-t-rejecting"
-    knows_detector = True
-
-
-class FabTRejecting(FabT):
-    """`FabT` on the decision with rejection."""
-
-    name = "fab-t-rejecting"
-    knows_detector = True
-
-
-class SquareRejecting(Square):
-    """`Square` on the decision with rejection."""
-
-    name = "square-rejecting"
-    knows_detector = True
-
-
 def _n_classes(classifier: nn.Module, x: Tensor) -> int:
     with torch.no_grad():
         return classifier(x[:1]).shape[1]
 
 
 def _targets(n_classes: int) -> range:
-    """The library counts labels from the likeliest, 1: the wrong ones begin at 2."""
-    return range(2, min(MOST_TARGETS, n_classes - 1) + 2)
+    """The library numbers the labels by their logits: the likeliest is 1, and the wrong ones begin at 2."""
+    return range(2, min(MAX_TARGETS, n_classes - 1) + 2)
 
 
-def _choose(right: Tensor, furthest: Tensor, fooled: Tensor) -> Tensor:
-    """The point of the highest loss where no point was misread."""
-    return torch.where(right.view(-1, 1, 1, 1), furthest, fooled)
+def _choose(correct: Tensor, x_best: Tensor, x_best_adv: Tensor) -> Tensor:
+    """The misclassified point, or the point of the highest loss where all points are classified correctly."""
+    return torch.where(correct.view(-1, 1, 1, 1), x_best, x_best_adv)

@@ -1,4 +1,4 @@
-"""HopSkipJump, by the Adversarial Robustness Toolbox: asks for nothing but decisions."""
+"""HopSkipJump, by the Adversarial Robustness Toolbox: uses decisions only."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from ..base import at_least
-from ..rejecting import ClassifierAttack
+from ..detector_aware.rejecting import ClassifierAttack
 from ..threat import Threat
 from .art import estimator, norm_of
 
-NOISE = 100  # images of noise to start from where no clean one will do
+NOISE = 100  # images of noise to start from where no clean image has another label
 
 
 @dataclass(kw_only=True, eq=False)
 class HopSkipJump(ClassifierAttack):
     """ART's `HopSkipJump`, image by image, from the nearest image of the batch that has another label.
 
-    Stops as soon as it is inside the budget. J. Chen, M. I. Jordan, M. J. Wainwright, "HopSkipJumpAttack: A
+    It stops as soon as it is inside the budget. J. Chen, M. I. Jordan, M. J. Wainwright, "HopSkipJumpAttack: A
     Query-Efficient Decision-Based Attack", IEEE Symposium on Security and Privacy 2020.
 
     Args:
-        eps: radius of the budget, in [0, 1] pixel units.
-        queries: decisions asked for, an image.
-        norm, restarts, seed, batch_size: as for every `Attack`.
+        queries: queries of the decision, for each image.
+        with_rejection, eps, norm, restarts, seed, batch_size: as for every `ClassifierAttack`.
     """
 
     name = "hop-skip-jump"
@@ -40,7 +39,7 @@ class HopSkipJump(ClassifierAttack):
         self.queries = at_least(1, self.queries, "queries")
 
     @torch.no_grad()
-    def fool(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+    def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         from art.attacks.evasion import HopSkipJump as ArtHopSkipJump
 
         watched = _Watched(classifier, self.threat, self.queries)
@@ -48,15 +47,20 @@ class HopSkipJump(ClassifierAttack):
             estimator(watched, x),
             batch_size=self.batch_size,
             norm=norm_of(self.threat.norm),
-            max_iter=self.queries,  # more than there can be: the queries bound it
+            max_iter=self.queries,  # never reached: the number of queries ends the attack
             verbose=False,
         )
         noise = torch.rand(NOISE, *x.shape[1:], device=x.device)
         labels = classifier(x).argmax(1), classifier(noise).argmax(1)
-        moved = x[rows]
+        x_adv = x[rows]
         for row, (image, label) in enumerate(zip(x[rows], y[rows], strict=True)):
             starts = next(
-                (pool[of != label] for pool, of in zip((x, noise), labels, strict=True) if (of != label).any()), None
+                (
+                    images[predicted != label]
+                    for images, predicted in zip((x, noise), labels, strict=True)
+                    if (predicted != label).any()
+                ),
+                None,
             )
             if starts is None:
                 continue
@@ -64,27 +68,20 @@ class HopSkipJump(ClassifierAttack):
             watched.aim(image, label)
             try:
                 attack.generate(_array(image), label.cpu().numpy()[None], x_adv_init=_array(start))
-            except _Enough:
-                moved[row] = watched.nearest
-        return moved
+            except _Stop:
+                x_adv[row] = watched.nearest
+        return x_adv
 
 
-class HopSkipJumpRejecting(HopSkipJump):
-    """`HopSkipJump` on the decision with rejection."""
-
-    name = "hop-skip-jump-rejecting"
-    knows_detector = True
-
-
-class _Enough(Exception):
-    """The budget is kept, or the queries are spent."""
+class _Stop(Exception):
+    """The image is inside the budget, or the queries are used up."""
 
 
 class _Watched(nn.Module):
-    """The classifier under attack: counts what it is asked and keeps the nearest misread image.
+    """The classifier under attack: counts the queries and keeps the nearest misclassified image.
 
-    The library would go on where the attack has succeeded already, and for ever where rounding puts its point on the
-    wrong side of the boundary.
+    The library goes on after the attack has succeeded, and never ends where rounding puts its point on the wrong side
+    of the boundary.
     """
 
     def __init__(self, classifier: nn.Module, threat: Threat, queries: int) -> None:
@@ -100,10 +97,10 @@ class _Watched(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.watching:
             return self.classifier(x)
-        x = x.to(self.image)  # the library hands over double precision at times
+        x = x.to(self.image)  # the library passes double precision at times
         self.left -= len(x)
         if self.left < 0:
-            raise _Enough
+            raise _Stop
         logits = self.classifier(x)
         distance = self.threat.distance(x - self.image).masked_fill(logits.argmax(1) == self.label, math.inf)
         found = int(distance.argmin())
@@ -113,7 +110,7 @@ class _Watched(nn.Module):
                 inside = self.threat.project(self.nearest[None], self.image[None])
                 if self.classifier(inside).argmax() != self.label:
                     self.nearest = inside[0]
-                    raise _Enough
+                    raise _Stop
         return logits
 
 

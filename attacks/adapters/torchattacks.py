@@ -17,13 +17,13 @@ class TorchattacksPGD(IterativeAttack):
     """`torchattacks.PGD` for linf and `torchattacks.PGDL2` for l2; arguments as for `attacks.pgd.PGD`."""
 
     name = "pgd"
-    pursues = (Misclassified,)
+    supported_goals = (Misclassified,)
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         import torchattacks
 
         kind = torchattacks.PGD if self.threat.norm == "linf" else torchattacks.PGDL2
-        return made(kind, victim, x, self.threat.eps, self.step_size, self.steps, self.random_start)(x, y)
+        return library_attack(kind, victim, x, self.threat.eps, self.step_size, self.steps, self.random_start)(x, y)
 
 
 class TorchattacksFGSM(Attack):
@@ -31,18 +31,18 @@ class TorchattacksFGSM(Attack):
 
     name = "fgsm"
     norms = ("linf",)
-    pursues = (Misclassified,)
+    supported_goals = (Misclassified,)
 
-    def run(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
+    def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         import torchattacks
 
-        return made(torchattacks.FGSM, victim, x, self.threat.eps)(x, y)
+        return library_attack(torchattacks.FGSM, victim, x, self.threat.eps)(x, y)
 
 
-def made(kind: Callable[..., Any], victim: nn.Module, x: Tensor, *settings: Any, **named: Any) -> Any:
+def library_attack(kind: Callable[..., Any], victim: nn.Module, x: Tensor, *settings: Any, **named: Any) -> Any:
     """The library's attack on `victim`, on the device of x.
 
-    It guesses the device from the first parameter; where there is none it complains, on standard output.
+    The library guesses the device from the model's first parameter, and prints a warning where there is none.
     """
     with contextlib.redirect_stdout(sys.stderr):
         attack = kind(victim, *settings, **named)

@@ -60,7 +60,7 @@ class Planned:
 
     def steps(self) -> int | None:
         """Gradient steps; None where the attack counts none."""
-        if not attacks.takes(self.name, "steps", self.engine):
+        if not attacks.has_parameter(self.name, "steps", self.engine):
             return None
         steps: int | None = self.parameters.get("steps", getattr(self.load(), "steps", None))
         return steps
@@ -127,7 +127,7 @@ class Plan:
         self.alpha, self.detectors = check_fraction(alpha, "alpha"), list(dict.fromkeys(detectors))
         for detector in self.detectors:
             load_detector(detector)
-        counted = {name: {"steps": steps} if attacks.takes(name, "steps", engine) else {} for name in names}
+        counted = {name: {"steps": steps} if attacks.has_parameter(name, "steps", engine) else {} for name in names}
         self.attacks = [
             Planned(name, radius, norm, engine, seed, n, counted[name])
             for name in dict.fromkeys(names)

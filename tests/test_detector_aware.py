@@ -1,4 +1,4 @@
-"""Attacks on classifier and detector together, where the answer is known."""
+"""Attacks on classifier and detector together, against known answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 import attacks
-from attacks import Misclassified, Targeted, Undetected, aware
+from attacks import Misclassified, Targeted, Undetected
+from attacks.detector_aware import base
 from robustrecon import DefendedClassifier
 from robustrecon.data import Dataset
 
@@ -27,7 +28,7 @@ AWARE = {
     "multi-target": {},
     "hybrid": {"queries": 200},
 }
-# How far beyond the smallest distance each must succeed; matching stops at its guide, not at the goal.
+# Each must succeed at this multiple of the smallest distance; matching is left out, because it aims at its guide.
 LINF = {
     "selective": 1.6,
     "orthogonal": 1.2,
@@ -66,7 +67,7 @@ class Bowl(nn.Module):
         return self(x), x.flatten(1) - self.centre
 
     def smallest(self, x: Tensor, label: int, threshold: float, norm: str) -> float:
-        """The least distance to an image of the other label with a score of at most `threshold`."""
+        """The smallest distance to an image of the other label with a score of at most `threshold`."""
         w, centre, start = (part.detach().double().numpy().ravel() for part in (self.w, self.centre, x))
         sign = 1 if label == 0 else -1
         bounds = [
@@ -83,27 +84,27 @@ class Bowl(nn.Module):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", LINF)
-def test_falls_where_the_smallest_undetected_adversarial_says(name: str, norm: str) -> None:
-    """Somewhat beyond the smallest distance nearly every image must fall, with 2 % below none can."""
+def test_the_attack_succeeds_just_above_the_smallest_undetected_distance_and_never_below(name: str, norm: str) -> None:
+    """Nearly every image must be broken somewhat above the smallest distance, and none 2 % below."""
     victim = Bowl()
     x = 0.25 + 0.5 * torch.rand(8, *IMAGE, generator=torch.Generator().manual_seed(1))
     y = victim(x).argmax(1)
     reach = ((victim.centre - 0.5) @ victim.w).abs().item() / victim.w.norm().item()
     threshold = (reach + 0.12) ** 2
     goal = Misclassified() & Undetected(threshold)
-    fell = []
+    broken = []
     for image, label in zip(x, y, strict=True):
         least = victim.smallest(image, int(label), threshold, norm)
         for factor in ((LINF if norm == "linf" else L2)[name], 0.98):
             attack = load(name, eps=factor * least, norm=norm, steps=150)
-            fell.append((factor, attack(victim, image[None], label[None], goal).success.item()))
-    above = [flag for factor, flag in fell if factor > 1]
+            broken.append((factor, attack(victim, image[None], label[None], goal).success.item()))
+    above = [flag for factor, flag in broken if factor > 1]
     assert sum(above) >= 7, f"{sum(above)} of 8"
-    assert not any(flag for factor, flag in fell if factor < 1)
+    assert not any(flag for factor, flag in broken if factor < 1)
 
 
 @pytest.mark.parametrize("name", AWARE)
-def test_breaks_a_weak_detector(name: str) -> None:
+def test_the_attack_breaks_a_weak_detector(name: str) -> None:
     victim = Bowl()
     x = 0.35 + 0.3 * torch.rand(60, *IMAGE, generator=torch.Generator().manual_seed(1))
     y = victim(x).argmax(1)
@@ -113,8 +114,8 @@ def test_breaks_a_weak_detector(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", AWARE)
-def test_breaks_the_base_network(name: str, defended: DefendedClassifier, digits: Dataset) -> None:
-    """Trained as its paper says it does not withstand; the images found are the ones that the detector accepts."""
+def test_the_attack_breaks_the_base_network(name: str, defended: DefendedClassifier, digits: Dataset) -> None:
+    """A network that is trained as its paper says is not robust; the successes are images that the detector accepts."""
     part = digits.test.head(40)
     goal = Misclassified() & Undetected(defended.threshold)
     outcome = load(name, eps=0.4, steps=40, early_exit=True)(defended, part.x, part.y, goal)
@@ -124,7 +125,7 @@ def test_breaks_the_base_network(name: str, defended: DefendedClassifier, digits
 
 
 class Bright(nn.Module):
-    """Misread, and accepted, for a pixel or two far above 0.8; a little above it, or with all brighter, is nothing."""
+    """Misclassified and accepted only when a pixel or two are far above 0.8."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,21 +143,21 @@ class Bright(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["selective", "multi-target"])
-def test_in_l2_an_ascent_comes_from_outside(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside the ball every gradient says to make all pixels brighter, where one alone can reach far enough."""
+def test_l2_ascents_that_start_outside_the_ball_break_more_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside the ball every gradient makes all pixels brighter, but only a single pixel can become bright enough."""
     x = 0.1 + 0.4 * torch.rand(8, *IMAGE, generator=torch.Generator().manual_seed(1))
     y = torch.zeros(8, dtype=torch.long)
     goal = Misclassified() & Undetected(0.1)
     attack = load(name, norm="l2", eps=0.65)
     outside = attack(Bright(), x, y, goal).success
-    monkeypatch.setitem(aware.WIDEST, "l2", 1.0)
+    monkeypatch.setitem(base.WIDEST, "l2", 1.0)
     inside = attack(Bright(), x, y, goal).success
     assert outside.sum() >= 6
     assert inside.sum() <= 3
 
 
 class Misleading(nn.Module):
-    """Logits that rise by steps where pixels pass 0.85, and between the steps fall slowly: gradients lead away."""
+    """The logit jumps where a pixel passes 0.85 and falls slowly elsewhere, so that gradients point away."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,37 +175,37 @@ class Misleading(nn.Module):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_a_search_goes_on_where_gradients_lead_away(norm: str) -> None:
+def test_the_search_succeeds_where_gradients_mislead(norm: str) -> None:
     victim = Misleading()
     x = 0.5 + 0.1 * torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     y = torch.zeros(8, dtype=torch.long)
     goal = Misclassified() & Undetected(0.2)
     budget: dict[str, Any] = {"norm": norm, "eps": 0.45 if norm == "linf" else 2.7, "steps": 20, "batch_size": 1}
     assert not load("multi-target", **budget)(victim, x, y, goal).success.any()
-    searched = load("hybrid", **budget, queries=2000)(victim, x, y, goal)
-    assert searched.success.all()
-    assert searched.distance.max() <= budget["eps"] + 1e-6
+    outcome = load("hybrid", **budget, queries=2000)(victim, x, y, goal)
+    assert outcome.success.all()
+    assert outcome.distance.max() <= budget["eps"] + 1e-6
 
 
-def test_a_search_is_for_the_images_nearest_to_falling() -> None:
-    """Of a batch of sixteen, two where nothing is said; the others end where the ascents left them."""
+def test_the_search_takes_only_its_share_of_a_batch() -> None:
+    """By default two images of sixteen; the others stay where the ascents ended."""
     victim = Misleading()
     x = torch.linspace(0.3, 0.6, 16).view(16, 1, 1, 1).repeat(1, *IMAGE)
     y = torch.zeros(16, dtype=torch.long)
     budget = {"eps": 0.4, "steps": 10}
     before, after, after_all = (
         load(name, **budget, **part)(victim, x, y, Misclassified() & Undetected(0.2)).x
-        for name, part in (("multi-target", {}), ("hybrid", {}), ("hybrid", {"searched": 1}))
+        for name, part in (("multi-target", {}), ("hybrid", {}), ("hybrid", {"search_fraction": 1}))
     )
     assert 1 <= (before != after).flatten(1).any(1).sum() <= 2
     assert (before != after_all).flatten(1).any(1).sum() > 2
 
 
-def test_a_search_that_fails_keeps_what_is_misread() -> None:
-    """What comes nearest to both goals at once may be read rightly; the point that the ascents misread stays."""
+def test_a_search_that_fails_keeps_the_misclassified_points() -> None:
+    """The search may end at correctly classified points; the misclassified points of the ascents must stay."""
     victim = Bowl()
     x = 0.25 + 0.5 * torch.rand(60, *IMAGE, generator=torch.Generator().manual_seed(1))
-    x = x[victim(x).argmax(1) == victim(victim.centre[None]).argmax(1)]  # what draws the score draws the label back
+    x = x[victim(x).argmax(1) == victim(victim.centre[None]).argmax(1)]  # a lower score leads back to the true label
     y = victim(x).argmax(1)
     goal = Misclassified() & Undetected(-1.0)
     before, after = (load(name, eps=0.1, steps=30)(victim, x, y, goal) for name in ("multi-target", "hybrid"))
@@ -242,8 +243,8 @@ class Planted(nn.Module):
 
 
 @pytest.mark.parametrize("name", AWARE)
-def test_finds_what_was_planted(name: str, defended: DefendedClassifier, digits: Dataset) -> None:
-    """The inverted test: R. Zimmermann et al., "Increasing Confidence in Adversarial Robustness Evaluations", 2022."""
+def test_the_attack_finds_a_planted_adversarial_image(name: str, defended: DefendedClassifier, digits: Dataset) -> None:
+    """Binarization test: R. Zimmermann et al., "Increasing Confidence in Adversarial Robustness Evaluations", 2022."""
     generator = torch.Generator().manual_seed(0)
     eps, found, planted = 0.2, 0, 0
     for image in digits.test.x[:6]:
@@ -267,7 +268,7 @@ def test_finds_what_was_planted(name: str, defended: DefendedClassifier, digits:
 
 
 @pytest.mark.parametrize("name", AWARE)
-def test_pursues_one_label(name: str, defended: DefendedClassifier, digits: Dataset) -> None:
+def test_the_attack_reaches_a_target(name: str, defended: DefendedClassifier, digits: Dataset) -> None:
     part = digits.test.head(30)
     goal = Targeted(3) & Undetected(defended.threshold)
     outcome = load(name, eps=0.5, steps=30, early_exit=True)(defended, part.x, part.y, goal)
@@ -276,16 +277,16 @@ def test_pursues_one_label(name: str, defended: DefendedClassifier, digits: Data
     assert outcome.success[part.y != 3].double().mean() > 0.6
 
 
-def test_leaving_early_finds_as_many(defended: DefendedClassifier, digits: Dataset) -> None:
+def test_early_exit_breaks_as_many_images(defended: DefendedClassifier, digits: Dataset) -> None:
     part = digits.test.head(20)
     goal = Misclassified() & Undetected(defended.threshold)
     for name in ("selective", "multi-target"):
-        patient, hasty = (
+        full, short = (
             load(name, eps=0.1, steps=15, early_exit=early)(defended, part.x, part.y, goal) for early in (False, True)
         )
-        assert torch.equal(patient.success, hasty.success)
-        both = patient.success
-        assert (defended.score(patient.x[both]) <= defended.score(hasty.x[both]) + 1e-3).all()
+        assert torch.equal(full.success, short.success)
+        both = full.success
+        assert (defended.score(full.x[both]) <= defended.score(short.x[both]) + 1e-3).all()
 
 
 def test_a_loss_that_is_not_finite_stops_the_attack() -> None:
@@ -299,7 +300,9 @@ def test_a_loss_that_is_not_finite_stops_the_attack() -> None:
         attacks.load("multi-target")(victim, x, victim(x).argmax(1), Misclassified() & Undetected(0.1))
 
 
-def test_the_worst_case_is_at_least_each_of_its_attacks(defended: DefendedClassifier, digits: Dataset) -> None:
+def test_the_worst_case_breaks_all_that_each_of_its_attacks_breaks(
+    defended: DefendedClassifier, digits: Dataset
+) -> None:
     part = digits.test.head(20)
     goal = Misclassified() & Undetected(defended.threshold)
     names = ["fgsm", "pgd", "selective"]
@@ -310,10 +313,10 @@ def test_the_worst_case_is_at_least_each_of_its_attacks(defended: DefendedClassi
         single = attacks.load(name, eps=0.08)
         outcome = single(defended, part.x, part.y, goal if single.knows_detector else None)
         single_verdict = defended.inspect(outcome.x)
-        broke = (single_verdict.label != part.y) & ~single_verdict.rejected
-        assert (worst.success | ~broke).all(), name
+        broken = (single_verdict.label != part.y) & ~single_verdict.rejected
+        assert (worst.success | ~broken).all(), name
 
 
-def test_the_worst_case_does_not_call_itself() -> None:
+def test_the_worst_case_cannot_contain_itself() -> None:
     with pytest.raises(attacks.InputError, match="must be other attacks than itself"):
         attacks.load("worst-case", attacks=["worst-case"])

@@ -1,0 +1,1 @@
+"""Attacks on classifier and detector together."""

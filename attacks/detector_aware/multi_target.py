@@ -1,0 +1,136 @@
+"""Multi-target attack: classifier and detector at once, towards every wrong label in turn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from ..base import at_least
+from ..goals import logits_and_score
+from .apgd import BestPoints, Evaluation
+from .base import SLACK, AttackObjective, DetectorAware, exact_scores, logit_margin, margin_scales
+
+RIVALS = 4  # labels that the detector compares at a step, the target among them
+COMPARE_EVERY = 10  # steps between comparisons of all labels
+NEAREST = 0.25  # share of a batch that the extra restarts attack
+FACTOR = 1.05  # by which the weight of the only hinge that is not yet zero grows at each step
+
+
+@dataclass(kw_only=True, eq=False)
+class MultiTarget(DetectorAware):
+    """For each wrong label, the likeliest first: descend a hinge on the logit margin plus a hinge on the score.
+
+    The hinges are in units of the clean images' margins. Each is zero once its part of the goal is met, and the weight
+    of the detector's hinge follows the one that is not. The score is computed for the target label from the first step
+    on, and only the labels that explain the image best are compared; accepted points are confirmed against all labels.
+    F. Tramèr, N. Carlini, W. Brendel, A. Madry, "On Adaptive Attacks to Adversarial Example Defenses", NeurIPS 2020,
+    take every target in turn and attack both parts of the decision at once.
+
+    Args:
+        targets: number of wrong labels for each image; all by default.
+        extra_restarts: number of further rounds. Each attacks the quarter of a batch that is nearest to being broken,
+            towards its two nearest labels and from new random starts. About half of these ascents maximise the smaller
+            margin instead of the hinges.
+        Others: as for every `DetectorAware` attack.
+    """
+
+    name = "multi-target"
+
+    targets: int | None = None
+    extra_restarts: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.extra_restarts = at_least(0, self.extra_restarts, "extra_restarts")
+        if self.targets is not None:
+            self.targets = at_least(1, self.targets, "targets")
+
+    def find_best(self, victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> BestPoints:
+        targets = self._targets(victim, x, y, objective)
+        scales = margin_scales(victim, x, y, objective)
+        best, loss_best = BestPoints.unevaluated(x), torch.full(targets.shape, -torch.inf, device=x.device)
+        all_rows = torch.arange(len(x), device=x.device)
+
+        def attack(rows: Tensor, column: Tensor, *, extra: bool) -> None:
+            if self.early_exit or extra:
+                remaining = ~best.broken(objective.threshold)[rows]
+                rows, column = rows[remaining], column[remaining]
+            if len(rows):
+                found = self._towards(victim, x[rows], y[rows], targets[rows, column], scales, objective, extra)
+                best.update(rows, found)
+                loss_best[rows, column] = torch.maximum(loss_best[rows, column], found.loss)
+
+        for column in range(targets.shape[1]):
+            attack(all_rows, torch.full_like(all_rows, column), extra=False)
+        for _ in range(self.extra_restarts):
+            loss_remaining = loss_best.amax(1).masked_fill(best.broken(objective.threshold), -torch.inf)
+            nearest = loss_remaining.topk(math.ceil(len(x) * NEAREST)).indices
+            for column in loss_best[nearest].topk(min(2, targets.shape[1]), dim=1).indices.T:
+                attack(nearest, column, extra=True)
+        return best
+
+    @torch.no_grad()
+    def _targets(self, victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> Tensor:
+        """(B, T) wrong labels, that of the highest logit first."""
+        if objective.target is not None:
+            return torch.full_like(y, objective.target)[:, None]
+        logits = victim(x).scatter(1, y[:, None], -torch.inf)
+        most = logits.shape[1] - 1
+        return logits.topk(most if self.targets is None else min(self.targets, most), dim=1).indices
+
+    def _towards(
+        self,
+        victim: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        target: Tensor,
+        scales: tuple[float, float],
+        objective: AttackObjective,
+        extra: bool,
+    ) -> BestPoints:
+        compared: Tensor | None = None
+        weight = torch.ones(len(x), device=x.device)
+        smaller_margin = torch.rand(len(x), device=x.device) < (0.5 if extra else 0.0)
+        step = 0
+
+        def evaluate(point: Tensor, rows: Tensor) -> Evaluation:
+            nonlocal compared, step
+            if step % COMPARE_EVERY == 0:
+                labels = rival_labels(victim, point, target[rows])
+                if labels is not None:
+                    compared = labels.new_zeros(len(x), labels.shape[1]) if compared is None else compared
+                    compared[rows] = labels
+            step += 1
+            x_adv = point.detach().requires_grad_()
+            logits, score = logits_and_score(victim, x_adv, target[rows], None if compared is None else compared[rows])
+            label_margin = logit_margin(logits, target[rows]) / scales[0]
+            detector_margin = objective.score_margin(score) / scales[1]
+            label_hinge, detector_hinge = relu(SLACK - label_margin), relu(SLACK - detector_margin)
+            followed = torch.where(
+                smaller_margin[rows],
+                torch.minimum(label_margin, detector_margin),
+                -(label_hinge + weight[rows] * detector_hinge),
+            )
+            (grad,) = torch.autograd.grad(followed.sum(), x_adv)
+            label_hinge, detector_hinge = label_hinge.detach(), detector_hinge.detach()
+            weight[rows] *= FACTOR ** ((detector_hinge > 0).float() - (label_hinge > 0).float())
+            misclassified = objective.misclassified(logits, y[rows])
+            exact = exact_scores(victim, point, misclassified, score.detach())
+            return Evaluation(misclassified, exact, -label_hinge - detector_hinge, grad)
+
+        return self.ascend(evaluate, x, objective)
+
+
+@torch.no_grad()
+def rival_labels(victim: nn.Module, x: Tensor, target: Tensor) -> Tensor | None:
+    """(B, J) the target and the labels that explain x best; None where the victim cannot compare only some labels."""
+    energies = getattr(victim, "class_energies", None)
+    if energies is None or getattr(victim, "logits_and_score", None) is None:
+        return None
+    others = energies(x).scatter(1, target[:, None], torch.inf)
+    best = others.topk(min(RIVALS - 1, others.shape[1] - 1), dim=1, largest=False).indices
+    return torch.cat([target[:, None], best], dim=1)
