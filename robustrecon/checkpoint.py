@@ -78,14 +78,15 @@ def load(path: str | Path) -> Checkpoint:
         raise InputError(f"{path}: no such checkpoint; `robustrecon train` makes one") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if blob.startswith(_PICKLE_STARTS):
-        raise InputError(
-            f"{path}: is a pickle (torch.save), must be safetensors; pickles are never loaded "
-            "because reading one can run code"
-        )
     try:
         tensors = safetensors.torch.load(blob)
     except SafetensorError as error:
+        # Asked only now: the length of a header may begin with the same bytes.
+        if blob.startswith(_PICKLE_STARTS):
+            raise InputError(
+                f"{path}: is a pickle (torch.save), must be safetensors; pickles are never loaded "
+                "because reading one can run code"
+            ) from error
         raise InputError(f"{path}: is not a whole safetensors file ({error})") from error
     card = _embedded_card(blob)
     written_as = str(card.get("format"))

@@ -93,6 +93,15 @@ def test_an_edited_embedded_card_is_found(saved: Path) -> None:
         load(saved)
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path: Path) -> None:
+    starts = set()
+    for size in range(640):
+        path = checkpoint.save(tmp_path / "m.safetensors", {"a": torch.ones(1)}, {"padding": "x" * size})
+        assert checkpoint.load(path).card["padding"] == "x" * size
+        starts.add(path.read_bytes()[:2])
+    assert starts & {b"\x80\x02", b"\x80\x03", b"\x80\x04"}
+
+
 def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
     shared = torch.rand(3)
     path = checkpoint.save(tmp_path / "m.safetensors", {"a": shared, "b": shared}, {})
