@@ -12,10 +12,11 @@ from torch.distributions import Categorical, kl_divergence
 from torch.nn.functional import cross_entropy, one_hot, softplus
 
 from robustrecon import InputError, StyleMemoryNet
-from robustrecon.training import RECIPES, contrastive, warp
+from robustrecon.training import RECIPES, augment
 from robustrecon.training.adversary import ascend
-from robustrecon.training.contrastive import ContrastiveObjective
-from robustrecon.training.warp import warped
+from robustrecon.training.augment import warped
+from robustrecon.training.objectives import contrastive
+from robustrecon.training.objectives.contrastive import ContrastiveObjective
 
 CLASSES = 5
 QUIET = replace(RECIPES["contrastive"], noise=0.0, wrong_labels=CLASSES - 1)
@@ -83,7 +84,7 @@ def test_energies_judge_what_the_network_gets_and_the_drawing_is_of_the_clean_im
     net: StyleMemoryNet, x: Tensor, y: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = (x + 0.2).clamp_max(1)
-    monkeypatch.setattr("robustrecon.training.contrastive.ascend", lambda model, x, y, eps, steps: moved[4:])
+    monkeypatch.setattr("robustrecon.training.objectives.contrastive.ascend", lambda model, x, y, eps, steps: moved[4:])
     found = figures(net, x, y, eps=0.2, clean_share=1 / 3)
     seen = torch.cat([x[:4], moved[4:]])
     with torch.no_grad():
@@ -142,8 +143,8 @@ def test_a_warp_shifts_by_shares_of_a_side_and_brings_in_black(
     side: float, moved: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for what in ("ROTATION", "SCALE", "SHEAR", "BEND", "KEPT"):
-        monkeypatch.setattr(warp, what, 0.0)
-    monkeypatch.setattr(warp, "SHIFT", side)
+        monkeypatch.setattr(augment, what, 0.0)
+    monkeypatch.setattr(augment, "SHIFT", side)
     monkeypatch.setattr("torch.randn", lambda *size, device: torch.ones(size, device=device))
     x = torch.zeros(2, 1, 9, 9)
     x[:, 0, 4, 4] = 1

@@ -18,7 +18,7 @@ import torch
 from robustrecon import InputError, StyleMemoryNet, checkpoint, load, load_data, train
 from robustrecon.data import Dataset
 from robustrecon.training import RECIPES, Recipe, loop
-from robustrecon.training.paper import PaperObjective
+from robustrecon.training.objectives.style_memory import PaperObjective
 
 QUICK = replace(RECIPES["fast"], name="quick", epochs=3, least_steps=0)
 

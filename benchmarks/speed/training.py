@@ -13,7 +13,7 @@ from robustrecon.data import Dataset, Part
 from robustrecon.data.splits import to_float
 from robustrecon.models import StyleMemoryNet
 from robustrecon.training import RECIPES
-from robustrecon.training.paper import PaperObjective
+from robustrecon.training.objectives.style_memory import PaperObjective
 
 from .timing import Timing
 

@@ -25,8 +25,8 @@ from ..files import atomic_write, check_writable
 from ..models import EnergyModel, StyleMemoryNet
 from ..runtime import Progress, batched, evaluating, resolve_device, seed_everything, seeded
 from ..types import InputError, unknown_name
-from .contrastive import ContrastiveObjective
-from .paper import PaperObjective
+from .objectives.contrastive import ContrastiveObjective
+from .objectives.style_memory import PaperObjective
 from .recipes import Recipe, load_recipe
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from ..models import StyleMemoryNet
-from .recipes import Recipe
+from ...models import StyleMemoryNet
+from ..recipes import Recipe
 
 
 class PaperObjective(nn.Module):

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, nll_loss, one_hot
 
-from ..models import StyleMemoryNet
-from .adversary import ascend
-from .recipes import Recipe
-from .warp import warped
+from ...models import StyleMemoryNet
+from ..adversary import ascend
+from ..augment import warped
+from ..recipes import Recipe
 
 
 class ContrastiveObjective(nn.Module):
