@@ -231,7 +231,8 @@ def test_every_shipped_model_is_as_accurate_as_it_says(
 
 
 def test_train_ship_and_load(digits: Dataset, folder: Path, tmp_path: Path) -> None:
-    tiny = replace(RECIPES["fast"], name="tiny", epochs=1, least_steps=0, style_dim=4, style_encoder="separate")
+    options = {"style_dim": 4, "style_encoder": "separate"}
+    tiny = replace(RECIPES["fast"], name="tiny", epochs=1, least_steps=0, model_options=options)
     train(digits, tmp_path / "run", tiny, progress=False)
     ship(tmp_path / "run", "tiny/digits")
     loaded = load("tiny/digits")

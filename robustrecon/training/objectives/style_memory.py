@@ -1,35 +1,63 @@
-"""The paper's objective: cross-entropy + α ‖x̂ − x‖₂ of a denoising autoencoder."""
+"""The objective of the style-memory paper: a classifier and a denoising autoencoder."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from ...models import StyleMemoryNet
-from ..recipes import Recipe
+from ...models.base import StyleCodes
+from ..checks import at_least, one_of
+from .base import Objective, ObjectiveOptions
 
 
-class PaperObjective(nn.Module):
-    """Wiyatno & Orchard 2018, section 3. The norm is Euclidean, not squared; noise goes into the encoder only."""
+class StyleMemoryObjective(Objective):
+    """Cross-entropy + `reconstruction_weight` · ‖x̂ − x‖₂, the norm not squared; noise goes into the encoder only.
 
-    figures = ("loss", "cross_entropy", "reconstruction", "accuracy")
+    R. Wiyatno, J. Orchard, "Style Memory: Making a Classifier Network Generative", IEEE ICCI*CC 2018, section 3. The
+    paper leaves open the noise and what feeds the decoder.
+    """
 
-    def __init__(self, model: StyleMemoryNet, recipe: Recipe) -> None:
-        super().__init__()
-        self.model = model
-        self.recipe = recipe
+    requires = (StyleCodes,)
+    metrics = ("loss", "cross_entropy", "reconstruction", "accuracy")
 
-    def forward(self, x: Tensor, y: Tensor, progress: float) -> Tensor:
-        """Batch means of `figures`; x (B, C, H, W), y (B,), `progress` the share of the steps that is done."""
-        logits, style = self.model.encode(x + self.recipe.noise * torch.randn_like(x))
-        if self.recipe.decoder_input == "softmax":
-            label = logits.softmax(1)
-        else:
-            label = one_hot(y, self.model.n_classes).to(style.dtype)
-        difference = (self.model.decode(label, style) - x).flatten(1)
+    @dataclass(frozen=True)
+    class Options(ObjectiveOptions):
+        """Options of the objective.
+
+        Attributes:
+            noise: standard deviation of the Gaussian noise added to the input, in [0, 1] pixel units.
+            reconstruction_weight: weight of the reconstruction error beside the cross-entropy; the paper's α.
+            decoder_input: "softmax" (the network's own class neurons) or "one-hot" (the true label).
+
+        Raises:
+            InputError: one out of its range.
+        """
+
+        noise: float = 0.1
+        reconstruction_weight: float = 0.05
+        decoder_input: str = "softmax"
+
+        def __post_init__(self) -> None:
+            at_least(0, self, "noise", "reconstruction_weight")
+            one_of(self, "decoder_input", "softmax", "one-hot")
+
+    options: Options
+
+    def forward(self, x: Tensor, y: Tensor, progress: float) -> dict[str, Tensor]:
+        """Batch means of `metrics` for images x (B, C, H, W) with labels y (B,)."""
+        model, options = self.model, self.options
+        assert isinstance(model, StyleCodes)
+        logits, style = model.encode(x + options.noise * torch.randn_like(x))
+        label = logits.softmax(1) if options.decoder_input == "softmax" else one_hot(y, model.n_classes).to(style.dtype)
+        difference = (model.decode(label, style) - x).flatten(1)
         reconstruction = torch.linalg.vector_norm(difference, dim=1).mean()
         classification = cross_entropy(logits, y)
-        loss = classification + self.recipe.alpha * reconstruction
-        accuracy = (logits.argmax(1) == y).float().mean()
-        return torch.stack([loss, classification, reconstruction, accuracy])
+        return {
+            "loss": classification + options.reconstruction_weight * reconstruction,
+            "cross_entropy": classification,
+            "reconstruction": reconstruction,
+            "accuracy": (logits.argmax(1) == y).float().mean(),
+        }
