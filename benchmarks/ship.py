@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 
 from robustrecon import InputError, checkpoint
-from robustrecon.models import WEIGHTS, build, model_weights, shipped
+from robustrecon.models import build, model_weights, shipped
 from robustrecon.subject import load_subject
 from robustrecon.training.loop import accuracy
+from robustrecon.training.state import without_training_state
 
 MOST_BYTES = 4_000_000
 
@@ -35,8 +36,8 @@ def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str 
     family, _, data = name.partition("/")
     if not family.replace("-", "").isalnum() or data != trained_on:
         raise InputError(f"name: got {name!r}, must be FAMILY/{trained_on}, the family of letters, digits and hyphens")
-    weights = {key: tensor for key, tensor in saved.tensors.items() if key.startswith(WEIGHTS)}
-    half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in weights.items()}
+    kept = without_training_state(saved.tensors)
+    half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in kept.items()}
     model = build(saved.card["architecture"], model_weights(half)).to(next(subject.model.parameters()).device)
     measured = {"test": accuracy(model, subject.data.test), "n": len(subject.data.test)}
     card = saved.card | {"accuracy": measured, "history": saved.card["history"][-1:]}

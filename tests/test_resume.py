@@ -230,7 +230,7 @@ with only_run_in(Path({str(tmp_path)!r})):
 def test_of_two_runs_that_begin_together_one_is_refused(tmp_path: Path) -> None:
     """With different seeds, into one folder."""
     commands = [
-        [sys.executable, "-m", "robustrecon", "train", "--epochs", "6", "--seed", seed, "--out", str(tmp_path / "run")]
+        [sys.executable, "-m", "robustrecon", "train", "--epochs", "2", "--seed", seed, "--out", str(tmp_path / "run")]
         for seed in ("1", "2")
     ]
     runs = [subprocess.Popen(each, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for each in commands]

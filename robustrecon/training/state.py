@@ -30,6 +30,12 @@ def training_state(
     return tensors
 
 
+def without_training_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What of a checkpoint's tensors is of use after training."""
+    state = (_OBJECTIVE, _OPTIMIZER, _UNAVERAGED)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(state)}
+
+
 def unaveraged_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights that are trained where the result is their average."""
     return model_weights(tensors, _UNAVERAGED)
