@@ -167,8 +167,12 @@ class StyleMemoryNet(EnergyModel):
         if callable(labels):
             labels = labels(logits)
         chunk = max(1, pairs // (self.n_classes if labels is None else labels.shape[1]))
-        chosen = [None] * -(-len(x) // chunk) if labels is None else labels.split(chunk)
-        energies = [*map(self.energies, x.split(chunk), style.split(chunk), chosen)]
+        energies: list[Tensor] = []
+        for start in range(0, len(x), pairs):
+            images, codes = x[start : start + pairs], style[start : start + pairs]
+            chosen = None if labels is None else labels[start : start + pairs]
+            parts = [None] * -(-len(images) // chunk) if chosen is None else chosen.split(chunk)
+            energies += map(self.energies, images.split(chunk), codes.split(chunk), parts)
         return logits, torch.cat(energies)
 
     def energies(self, x: Tensor, style: Tensor, labels: Tensor | None = None) -> Tensor:
