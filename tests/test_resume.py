@@ -169,6 +169,15 @@ def test_other_data_is_one_line_too(digits: Dataset, trained: Path) -> None:
     assert len(str(refused.value)) < 250
 
 
+def test_what_is_no_training_run_is_not_resumed(few: Dataset, trained: Path, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / checkpoint.MODEL_FILE, checkpoint.load(trained).tensors, {"kind": "other"})
+    with pytest.raises(InputError, match=f"resume: {tmp_path} holds no training run"):
+        train(few, tmp_path, TINY, resume=True, progress=False)
+    (tmp_path / checkpoint.MODEL_FILE).write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="is a pickle"):
+        train(few, tmp_path, TINY, resume=True, progress=False)
+
+
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_a_run_with_a_constant_learning_rate_may_get_more_epochs(few: Dataset, tmp_path: Path, average: float) -> None:
     """Finished or not, it becomes the run that was to be longer from the beginning."""

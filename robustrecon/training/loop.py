@@ -69,8 +69,8 @@ class Run:
         self.progress = progress and fabric.is_global_zero
         self.history: list[dict[str, float]] = []
         self.file = out / checkpoint.MODEL_FILE
-        self.seal = seal(self.file)
-        saved = checkpoint.load(out) if self.seal is not None else None
+        saved = checkpoint.load(out) if self.file.exists() else None
+        self.seal = saved.card["sha256"] if saved is not None else None
         if saved is not None:
             check_same_run(out, saved.card, self._card())
             self.history = saved.card["history"]

@@ -21,8 +21,10 @@ def check_same_run(folder: Path, saved: Mapping[str, Any], wanted: Mapping[str, 
     """Compare the cards of a checkpoint and of a run, all but names and numbers of epochs.
 
     Raises:
-        InputError: they differ; the message names the first setting that does.
+        InputError: they differ; the message names the first setting that does. Or the checkpoint is of no run.
     """
+    if not {"recipe", "architecture", "data"} <= saved.keys():
+        raise InputError(f"resume: {folder} holds no training run; name another folder")
     old, new = dict(_settings(saved)), dict(_settings(wanted))
     for name in {**new, **old}:
         if old.get(name) != new.get(name):
@@ -89,11 +91,11 @@ def _settings(card: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if name != "name":
             yield f"model_options.{name}", value
     for name in ("name", "n_train", "fingerprint", "classes"):
-        yield f"data {name}", card["data"][name]
-    start = card["start"]
+        yield f"data {name}", card["data"].get(name)
+    start = card.get("start")
     yield "start", start and f"{start['recipe']} ({start['sha256'][:12]})"
     for name in ("seed", "precision", "processes"):
-        yield name, card[name]
+        yield name, card.get(name)
 
 
 def _refused(folder: Path, name: str, old: object, new: object) -> str:
