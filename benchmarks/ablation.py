@@ -10,10 +10,11 @@ same recipe is not run again.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,47 @@ from robustrecon.data import Dataset, load_data
 from robustrecon.files import atomic_write
 from robustrecon.statistics import clopper_pearson
 from robustrecon.training import Recipe, load_recipe, train
+from robustrecon.training.objectives import OptionValue
+from robustrecon.training.recipes import completed
 
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "reference": ("PGD training on logits and energies", {}),
-    "fgsm": ("one step from a random start instead of PGD", {"attack_steps": 1}),
-    "trades": ("TRADES: divergence from the clean outputs, weight 6", {"trades": 6.0}),
-    "no-energies": ("no energies in the loss", {"contrast": 0.0}),
-    "style-8": ("8 style neurons", {"style_dim": 8}),
-    "style-32": ("32 style neurons", {"style_dim": 32}),
-    "style-noise": ("noise of 0.1 on the style", {"style_noise": 0.1}),
-    "separate": ("an encoder of its own for the style", {"style_encoder": "separate"}),
-    "averaged": ("weights averaged, decay 0.99", {"average": 0.99}),
-    "warps": ("images distorted at random", {"warp": 1.0}),
-    "gap": ("a gap of 3 between clean and adversarial energies", {"gap": 3.0}),
-    "wide": ("twice the channels", {"width": 2}),
-    "blocks": ("a residual block after each convolution of the encoder", {"blocks": 1}),
-    "all-adversarial": ("no clean images in a batch", {"clean_share": 0.0}),
-    "eps-0.3": ("trained at 0.3", {"eps": 0.3}),
+
+@dataclass(frozen=True)
+class Variant:
+    """A change to the recipe: what it is in words, and the options that it sets."""
+
+    description: str
+    model_options: Mapping[str, OptionValue] = field(default_factory=dict)
+    objective_options: Mapping[str, OptionValue] = field(default_factory=dict)
+    objective: str = "contrastive"
+    average: float = 0.0
+
+    def applied(self, recipe: Recipe) -> Recipe:
+        """The recipe with this change."""
+        return replace(
+            recipe,
+            objective=self.objective,
+            average=self.average,
+            model_options={**recipe.model_options, **self.model_options},
+            objective_options={**recipe.objective_options, **self.objective_options},
+        )
+
+
+VARIANTS: dict[str, Variant] = {
+    "reference": Variant("PGD training on logits and energies"),
+    "fgsm": Variant("one step from a random start instead of PGD", objective_options={"attack_steps": 1}),
+    "trades": Variant("TRADES: divergence from the clean outputs, weight 6", objective="trades"),
+    "no-energies": Variant("no energies in the loss", objective_options={"energy_weight": 0.0}),
+    "style-8": Variant("8 style neurons", {"style_dim": 8}),
+    "style-32": Variant("32 style neurons", {"style_dim": 32}),
+    "style-noise": Variant("noise of 0.1 on the style", objective_options={"style_noise": 0.1}),
+    "separate": Variant("an encoder of its own for the style", {"style_encoder": "separate"}),
+    "averaged": Variant("weights averaged, decay 0.99", average=0.99),
+    "warps": Variant("images distorted at random", objective_options={"distortion": 1.0}),
+    "gap": Variant("a gap of 3 between clean and adversarial energies", objective_options={"margin_gap": 3.0}),
+    "wide": Variant("twice the channels", {"width": 2}),
+    "blocks": Variant("a residual block after each convolution of the encoder", {"blocks": 1}),
+    "all-adversarial": Variant("no clean images in a batch", objective_options={"clean_share": 0.0}),
+    "eps-0.3": Variant("trained at 0.3", objective_options={"eps": 0.3}),
 }
 EPOCHS = 2
 ATTACKED = 300  # images
@@ -64,10 +89,9 @@ def main() -> None:
     data = load_data(arguments.data, arguments.data_dir)
     for name in arguments.variant or VARIANTS:
         path = arguments.out / "ablation" / f"{name}.json"
-        recipe = dataclasses.replace(
-            load_recipe("robust"), name=f"ablation-{name}", epochs=arguments.epochs, least_steps=0, **VARIANTS[name][1]
-        )
-        if path.exists() and json.loads(path.read_text())["recipe"] == dataclasses.asdict(recipe):
+        short = replace(load_recipe("robust"), name=f"ablation-{name}", epochs=arguments.epochs, least_steps=0)
+        recipe = VARIANTS[name].applied(short)
+        if path.exists() and completed(json.loads(path.read_text())["recipe"]) == recipe.to_json():
             print(f"done before: {path}", file=sys.stderr)
             continue
         atomic_write(path, json.dumps(measure(data, recipe, name), indent=2) + "\n")
@@ -88,7 +112,7 @@ def measure(data: Dataset, recipe: Recipe, name: str) -> dict[str, Any]:
         "variant": name,
         "data": data.name,
         "alpha": ALPHA,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipe.to_json(),
         "training_seconds": seconds,
         "detector": DETECTOR,
         "environment": provenance.environment(next(model.parameters()).device),
@@ -124,7 +148,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
     order = list(VARIANTS)
     results = sorted(results, key=lambda result: order.index(result["variant"]))
     lines = [["variant", "what changed", *OUTCOMES]]
-    lines += [[result["variant"], VARIANTS[result["variant"]][0], *outcomes(result)] for result in results]
+    lines += [[result["variant"], VARIANTS[result["variant"]].description, *outcomes(result)] for result in results]
     first = results[0]
     return (
         f"# What makes a network robust\n\n{first['data']}; the recipe `robust` shortened to "

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from robustrecon.data import Dataset, load_data
 from robustrecon.files import atomic_write
 from robustrecon.models import load_with_card
 from robustrecon.runtime import device_of
-from robustrecon.training import load_recipe
+from robustrecon.training.recipes import completed
 
 from .ablation import DETECTOR, EPS, OUTCOMES, attacked, outcomes
 
 FIRST, N = 2000, 400  # test images
 ALPHA = 0.005  # as in the suites
-SETTINGS = ("epochs", "style_encoder", "blocks", "eps", "gap", "warp")  # of the recipe, which differ
+SETTINGS = ("epochs", "style_encoder", "blocks", "eps", "margin_gap", "distortion")  # of the recipe, which differ
 
 
 def main() -> None:
@@ -70,13 +69,14 @@ def markdown(results: list[dict[str, Any]]) -> str:
     lines = [["network", "from", *SETTINGS, "test acc.", *OUTCOMES]]
     for result in sorted(results, key=lambda result: result["name"]):
         card = result["card"]
-        recipe = {**asdict(load_recipe("robust")), **card["recipe"]}  # an older card lacks what was not yet there
+        recipe = completed(card["recipe"])
+        settings = {**recipe, **recipe["model_options"], **recipe["objective_options"]}
         start = (card["start"] or {}).get("sha256", "")
         lines.append(
             [
                 result["name"],
                 names.get(start, "another") if start else "–",
-                *(str(recipe[key]) for key in SETTINGS),
+                *(str(settings[key]) for key in SETTINGS),
                 percent(card["accuracy"]["test"]),
                 *outcomes(result),
             ]

@@ -11,6 +11,7 @@ from robustrecon import InputError, checkpoint
 from robustrecon.models import build, model_weights, shipped
 from robustrecon.subject import load_subject
 from robustrecon.training.loop import accuracy
+from robustrecon.training.state import without_training_state
 
 MOST_BYTES = 4_000_000
 
@@ -35,7 +36,8 @@ def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str 
     family, _, data = name.partition("/")
     if not family.replace("-", "").isalnum() or data != trained_on:
         raise InputError(f"name: got {name!r}, must be FAMILY/{trained_on}, the family of letters, digits and hyphens")
-    half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in saved.tensors.items()}
+    kept = without_training_state(saved.tensors)
+    half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in kept.items()}
     model = build(saved.card["architecture"], model_weights(half)).to(next(subject.model.parameters()).device)
     measured = {"test": accuracy(model, subject.data.test), "n": len(subject.data.test)}
     card = saved.card | {"accuracy": measured, "history": saved.card["history"][-1:]}

@@ -260,9 +260,12 @@ def test_every_shipped_model_is_as_accurate_as_it_says(
 
 
 def test_train_ship_and_load(digits: Dataset, folder: Path, tmp_path: Path) -> None:
-    tiny = replace(RECIPES["fast"], name="tiny", epochs=1, least_steps=0, style_dim=4, style_encoder="separate")
+    options = {"style_dim": 4, "style_encoder": "separate"}
+    tiny = replace(RECIPES["fast"], name="tiny", epochs=1, least_steps=0, schedule="constant", model_options=options)
     train(digits, tmp_path / "run", tiny, progress=False)
+    assert "optimizer.0.exp_avg" in checkpoint.load(tmp_path / "run").tensors  # it may be given more epochs
     ship(tmp_path / "run", "tiny/digits")
+    assert {name.split(".")[0] for name in checkpoint.load(shipped.file_of("tiny/digits")).tensors} == {"model"}
     loaded = load("tiny/digits")
     assert isinstance(loaded, StyleMemoryNet)
     assert loaded.config["style_encoder"] == "separate"

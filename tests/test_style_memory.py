@@ -53,6 +53,14 @@ def test_energies_of_more_images_than_fit_at_a_time() -> None:
         logits, energies = net.logits_and_energies(x, labels)
         torch.testing.assert_close(energies, net.class_energies(x).gather(1, labels), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(logits, net(x))
+        calls: list[int] = []
+
+        def chosen(logits: torch.Tensor) -> torch.Tensor:
+            calls.append(len(logits))
+            return labels
+
+        torch.testing.assert_close(net.logits_and_energies(x, chosen), (logits, energies))
+        assert calls == [len(x)], "a function of all logits is called once"
 
 
 def plain_decode(net: StyleMemoryNet, label: torch.Tensor, style: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from robustrecon.data import Dataset, Part
 from robustrecon.data.splits import to_float
 from robustrecon.models import StyleMemoryNet
 from robustrecon.training import RECIPES
-from robustrecon.training.paper import PaperObjective
+from robustrecon.training.objectives import build
 
 from .timing import Timing
 
@@ -44,11 +44,11 @@ def _library(data: Dataset) -> float:
 
 
 def _bare(part: Part) -> float:
-    objective = PaperObjective(StyleMemoryNet(), RECIPE).train()
+    objective = build(RECIPE.objective, StyleMemoryNet(), RECIPE.objective_options).train()
     optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
     started = time.perf_counter()
     for chosen in torch.randperm(len(part)).split(RECIPE.batch_size):
         optimizer.zero_grad()
-        objective(to_float(part.images[chosen]), part.y[chosen], 0.0)[0].backward()
+        objective(to_float(part.images[chosen]), part.y[chosen], 0.0)["loss"].backward()
         optimizer.step()
     return time.perf_counter() - started

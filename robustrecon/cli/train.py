@@ -12,27 +12,37 @@ from .options import Data, DataDir, Device
 
 def train(
     data: Data = "digits",
+    model: Annotated[
+        str | None, typer.Option(help="Name of the network to train, such as style-memory; by default the recipe's.")
+    ] = None,
     recipe: Annotated[
         str,
         typer.Option(
-            help="fast, contrastive, robust (adversarial; long), robust-refine (after robust) or paper (250 epochs)."
+            help="Name of the recipe: fast, contrastive, robust (adversarial; long), robust-refine (after robust) or "
+            "paper (250 epochs)."
         ),
     ] = "fast",
+    objective: Annotated[
+        str | None,
+        typer.Option(help="Name of the objective, style-memory, contrastive or trades; by default the recipe's."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; runs/DATA by default.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Over all devices together, instead of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the recipe's.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Batch size over all devices together, instead of the recipe's.")
+    ] = None,
     start: Annotated[
         Path | None, typer.Option(help="A trained model to go on from, or a shipped one's name; anew by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of initial weights, order and noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for initial weights, order and noise.")] = 0,
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(help="Processes on this machine, one a device.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
-    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch in --out.")] = False,
+    devices: Annotated[int, typer.Option(help="Number of processes on this machine, one a device.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Number of machines.")] = 1,
+    precision: Annotated[str, typer.Option(help="Precision of the arithmetic: 32-true or bf16-mixed.")] = "32-true",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last finished epoch in --out.")] = False,
     data_dir: DataDir = Path("data"),
 ) -> None:
-    """Train a style-memory network; writes model.safetensors, its card model.json, and metrics.csv."""
+    """Train a network; writes model.safetensors, its card model.json, and metrics.csv."""
     from dataclasses import replace
 
     from .. import checkpoint
@@ -52,6 +62,8 @@ def train(
         dataset,
         folder,
         chosen,
+        model=model,
+        objective=objective,
         start=start,
         seed=seed,
         device=device,

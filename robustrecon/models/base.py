@@ -1,13 +1,65 @@
-"""What every model is: a classifier that also says how badly each label explains its input."""
+"""What every model is, a classifier that also says how badly each label explains its input, and what it may offer.
+
+Whoever needs more than logits and energies asks for one of the Protocols here, not for a class:
+`isinstance(model, Reconstructs)`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor, nn
 
 from ..types import ImageShape, InputError
+
+Labels: TypeAlias = Tensor | Callable[[Tensor], Tensor]
+"""Labels (B, J) int64, or a function that gives them from the logits (B, K)."""
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A model that draws an image again under a label."""
+
+    def reconstruct(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images x (B, C, H, W) as they would look under `labels` (B,), by default the predicted ones."""
+        ...
+
+
+@runtime_checkable
+class StyleCodes(Protocol):
+    """A model whose drawings come from a label and a style code."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and style codes (B, S) of images x (B, C, H, W)."""
+        ...
+
+    def decode(self, label_probabilities: Tensor, style: Tensor) -> Tensor:
+        """Images (B, C, H, W) from label probabilities (B, K) and style codes (B, S)."""
+        ...
+
+    def energies(self, x: Tensor, style: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(B, J) energies of images x under `labels` (B, J), by default all K, and style codes (B, S)."""
+        ...
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A model that makes images from nothing."""
+
+    def sample(self, labels: Tensor) -> Tensor:
+        """New images (B, C, H, W) of `labels` (B,)."""
+        ...
+
+
+@runtime_checkable
+class Features(Protocol):
+    """A model whose hidden layers can be read."""
+
+    def features(self, x: Tensor, layer: str) -> Tensor:
+        """(B, F) activations of `layer` for images x (B, C, H, W)."""
+        ...
 
 
 class EnergyModel(nn.Module, ABC):
@@ -46,11 +98,17 @@ class EnergyModel(nn.Module, ABC):
     def class_energies(self, x: Tensor) -> Tensor:
         """(B, K): how badly each label explains x; lower is better. Finite and differentiable in x."""
 
-    def logits_and_energies(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def logits_and_energies(self, x: Tensor, labels: Labels | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and the energies of `labels` (B, J), of all K by default; override it to share work."""
-        energies = self.class_energies(x)
-        return self(x), energies if labels is None else energies.gather(1, labels)
+        energies, logits = self.class_energies(x), self(x)
+        if labels is None:
+            return logits, energies
+        return logits, energies.gather(1, labels(logits) if callable(labels) else labels)
 
     def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """What the model makes of images x (B, C, H, W) taken for `labels` (B,): (B, ...) each, differentiable."""
         return self.logits_and_energies(x)
+
+    def grown(self, options: Mapping[str, object]) -> EnergyModel:
+        """A larger model with the same outputs, as `options` of the constructor ask; by default this one as it is."""
+        return self

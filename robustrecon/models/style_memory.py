@@ -8,12 +8,14 @@ squashes the decoder's output (here: a logistic function, since pixels lie in [0
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, one_hot, pad, pixel_shuffle, pixel_unshuffle, relu
 
 from ..types import ImageShape, InputError
-from .base import EnergyModel
+from .base import EnergyModel, Labels
 
 KERNEL = 5
 WIDTHS = (32, 64)
@@ -151,24 +153,27 @@ class StyleMemoryNet(EnergyModel):
         """
         return self.logits_and_energies(x)[1]
 
-    def logits_and_energies(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def logits_and_energies(self, x: Tensor, labels: Labels | None = None) -> tuple[Tensor, Tensor]:
         """`forward` (B, K) and `class_energies`, from one pass of the encoder.
 
         Args:
             x: (B, C, H, W) images.
-            labels: (B, J) the labels whose energies are wanted; all K by default. The energies are (B, J).
+            labels: (B, J) the labels whose energies are wanted, or a function that gives them from the logits; all K
+                by default. The energies are (B, J).
         """
         pairs = CPU_DECODES if x.device.type == "cpu" else GPU_DECODES
+        encoded = [self.encode(images) for images in x.split(pairs)]
+        logits, style = (torch.cat(parts) for parts in zip(*encoded, strict=True))
+        if callable(labels):
+            labels = labels(logits)
         chunk = max(1, pairs // (self.n_classes if labels is None else labels.shape[1]))
-        wanted = [None] * -(-len(x) // pairs) if labels is None else labels.split(pairs)
-        logits: list[Tensor] = []
         energies: list[Tensor] = []
-        for images, chosen in zip(x.split(pairs), wanted, strict=True):
-            found, style = self.encode(images)
-            logits.append(found)
+        for start in range(0, len(x), pairs):
+            images, codes = x[start : start + pairs], style[start : start + pairs]
+            chosen = None if labels is None else labels[start : start + pairs]
             parts = [None] * -(-len(images) // chunk) if chosen is None else chosen.split(chunk)
-            energies += map(self.energies, images.split(chunk), style.split(chunk), parts)
-        return torch.cat(logits), torch.cat(energies)
+            energies += map(self.energies, images.split(chunk), codes.split(chunk), parts)
+        return logits, torch.cat(energies)
 
     def energies(self, x: Tensor, style: Tensor, labels: Tensor | None = None) -> Tensor:
         """(B, J) energies of images x under `labels` (B, J), all K by default, and a style (B, style_dim) at once."""
@@ -182,6 +187,15 @@ class StyleMemoryNet(EnergyModel):
             drawn, target = self.unconv1.join(drawn), x
         drawn = drawn.permute(0, 2, 3, 1).reshape(len(x), h.shape[1], -1)
         return (drawn - target.permute(0, 2, 3, 1).reshape(len(x), 1, -1)).square().sum(2)
+
+    def grown(self, options: Mapping[str, object]) -> EnergyModel:
+        """With as many `blocks` as `options` have, where that is more; the outputs stay the same."""
+        blocks = options.get("blocks", 0)
+        if not isinstance(blocks, int) or blocks <= self.config["blocks"]:
+            return self
+        larger = StyleMemoryNet(**{**self.config, "blocks": blocks})
+        larger.load_state_dict(self.state_dict(), strict=False)  # all that is missing are the further blocks
+        return larger
 
     def _draw(self, h: Tensor) -> Tensor:
         """The decoder from the sum that enters its first ReLU (N, 128) to blocks of pixels."""

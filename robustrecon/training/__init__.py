@@ -1,6 +1,7 @@
-"""Training: recipes, the objective, and the loop that Lightning Fabric runs."""
+"""Training: recipes, objectives, and the loop that Lightning Fabric runs."""
 
-from .loop import train
+from .api import train
+from .objectives import OBJECTIVES, Objective, ObjectiveOptions
 from .recipes import RECIPES, Recipe, load_recipe
 
-__all__ = ["RECIPES", "Recipe", "load_recipe", "train"]
+__all__ = ["OBJECTIVES", "RECIPES", "Objective", "ObjectiveOptions", "Recipe", "load_recipe", "train"]
