@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustrecon.bench import report, store, suite_tables
-from robustrecon.bench.cell import attack_title, budget
+from robustrecon.bench import store
+from robustrecon.bench.key import attack_title, budget
+from robustrecon.bench.report import suite_tables
+from robustrecon.bench.report import tables as report
 from robustrecon.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from robustrecon import InputError, checkpoint
+from robustrecon.bench.model import load_subject
 from robustrecon.models import build, model_weights, shipped
-from robustrecon.subject import load_subject
 from robustrecon.training.loop import accuracy
 
 MOST_BYTES = 4_000_000

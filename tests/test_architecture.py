@@ -18,7 +18,6 @@ LAYERS = [
     {"models"},
     {"training"},
     {"defence"},
-    {"subject"},
     {"bench"},
     {"figures"},
     {"cli"},

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 import attacks
 from robustrecon import DefendedClassifier, InputError
-from robustrecon.bench import Plan, Spec, draw_examples, measure, report, run, store
-from robustrecon.bench.cell import attack_title
+from robustrecon.bench import Plan, Spec, measure, run, store
+from robustrecon.bench.key import attack_title
+from robustrecon.bench.model import Subject, load_subject
+from robustrecon.bench.report import tables as report
+from robustrecon.bench.report.examples import draw_examples
 from robustrecon.data import Dataset
 from robustrecon.files import slug
-from robustrecon.subject import Subject, load_subject
 
 IMAGES = {  #              right, fell, caught | missed | stands | wrong when clean | rejected when clean
     "y": [0, 1, 2, 3, 4],

@@ -12,6 +12,7 @@ from torch import nn
 
 from robustrecon import DefendedClassifier, InputError, StyleMemoryNet
 from robustrecon.bench import Plan, run
+from robustrecon.bench.model import load_subject
 from robustrecon.data import Dataset
 from robustrecon.detectors import (
     JointCalibration,
@@ -21,7 +22,6 @@ from robustrecon.detectors import (
     load_score,
 )
 from robustrecon.detectors.scores import cycle, global_error, label_margin, marginal
-from robustrecon.subject import load_subject
 
 ANY = "any_of(label_margin,cycle)"
 ANY_FOLDER = "any_of-label_margin-cycle"

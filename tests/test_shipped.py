@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, checkpoint, cli, load, train
+from robustrecon.bench.model import load_subject
 from robustrecon.data import Dataset
 from robustrecon.models import shipped
-from robustrecon.subject import load_subject
 from robustrecon.training import RECIPES
 from robustrecon.training.loop import accuracy
 

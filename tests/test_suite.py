@@ -20,9 +20,11 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from robustrecon import InputError
-from robustrecon.bench import Spec, parallel, store, suite_report, suite_tables
-from robustrecon.bench.suite import read_suite
-from robustrecon.bench.suite_run import SuiteRun, run_suite
+from robustrecon.bench import Spec, parallel, store
+from robustrecon.bench.report import suite as suite_report
+from robustrecon.bench.report import suite_tables
+from robustrecon.bench.suite.read import read_suite
+from robustrecon.bench.suite.run import SuiteRun, run_suite
 from robustrecon.bench.worst_case import worst_case
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,8 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from ..subject import load_subject
 from ..types import InputError, unknown_name
+from .model import load_subject
 from .plan import Planned
 from .runner import Bench
 

@@ -9,7 +9,7 @@ from typing import Any
 from .. import attacks
 from ..detectors import load_score
 from ..types import InputError, check_fraction
-from .cell import STEPS, Spec
+from .key import STEPS, Spec
 
 IN_THE_SPEC = ("eps", "norm", "seed")  # said once, not among an attack's parameters
 

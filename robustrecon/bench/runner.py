@@ -18,11 +18,11 @@ from ..defence import DefendedClassifier
 from ..detectors import images_needed, load_score, parts
 from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
-from ..subject import Subject
 from ..types import InputError, Verdict
-from . import plots, store
-from .cell import Spec, attack_title, budget
+from . import store
+from .key import Spec
 from .metrics import flags, measure
+from .model import Subject
 from .plan import Plan, Planned
 
 KEPT = 16  # undetected successes whose images are stored with a cell
@@ -46,41 +46,6 @@ def run(subject: Subject, plan: Plan, out: str | Path = "results", progress: boo
     check_writable(Path(out))
     bench = Bench(subject, plan.detectors, plan.alpha, max(planned.n for planned in plan.attacks), Path(out), progress)
     return [result for planned in plan.attacks for result in bench.cells(planned)]
-
-
-def draw_examples(
-    subject: Subject, results: Sequence[dict[str, Any]], path: Path, most: int = 8, among: int = 64
-) -> Path | None:
-    """Attack the first `among` test images again and draw up to `most` that fell; None if none did.
-
-    Of the results, it is the one that tells most of the detector: where it is closest to catching half of what fell.
-    """
-    result = max(store.measured(results), key=_divided)
-    spec = Spec(**result["spec"])
-    bench = Bench(subject, [spec.detector], spec.alpha, min(among, spec.n), path.parent, progress=False)
-    attacked, defended = bench.attack(Planned.again(spec), spec.detector), bench.calibrated(spec.detector)
-    right = attacked.distance > 0
-    picked = plots.pick_examples(defended, bench.x[right], attacked.x[right], bench.y[right], most)
-    if not picked:
-        path.unlink(missing_ok=True)  # of an earlier run
-        return None
-    title = (
-        f"{spec.data}, {spec.model}, {attack_title(result['spec'])} {budget(result['spec'])}: rejected ones first, "
-        f"half of each where there are\n{spec.detector} rejects scores above {defended.threshold:.4g}; "
-        f"of all attacked images that fell it accepts {_accepted(result):.0%}"
-    )
-    return plots.examples(picked, subject.data.classes, path, title)
-
-
-def _accepted(result: dict[str, Any]) -> float:
-    each = flags(result)
-    fell = each.right & each.wrong
-    return float((fell & each.undetected).sum() / fell.sum())
-
-
-def _divided(result: dict[str, Any]) -> float:
-    undetected, fell = result["detection"]["undetected_success"], 1 - result["attack"]["accuracy"]
-    return min(undetected, fell - undetected)
 
 
 class Bench:

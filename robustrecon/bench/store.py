@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..detectors import SCORES
 from ..files import atomic_write
-from .cell import Spec
+from .key import Spec
 
 REQUIRED = {
     "spec",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..statistics import Flags, Rate
 from ..types import InputError
-from .cell import attack_title
+from .key import attack_title
 from .metrics import flags
 from .store import is_failed, measured
 

@@ -59,9 +59,11 @@ def bench(
         return
     _refuse(context, ("workers", "backend"), "needs --suite")
 
-    from ..bench import Plan, Spec, draw_examples, report, run, store
+    from ..bench import Plan, Spec, run, store
+    from ..bench.model import load_subject
+    from ..bench.report import tables as report
+    from ..bench.report.examples import draw_examples
     from ..detectors import DEFAULTS
-    from ..subject import load_subject
 
     plan = Plan(
         attack or ["pgd"],
@@ -106,9 +108,11 @@ def _bench_suite(
     from ..files import check_suite
 
     check_suite(file)
-    from ..bench import report, store, suite_report
-    from ..bench.suite import read_suite
-    from ..bench.suite_run import run_suite
+    from ..bench import store
+    from ..bench.report import suite as suite_report
+    from ..bench.report import tables as report
+    from ..bench.suite.read import read_suite
+    from ..bench.suite.run import run_suite
 
     ran = run_suite(read_suite(file), out, data_dir, workers=workers, backend=backend, device=device)
     written = suite_report.write(ran, out, needs_data_dir=_given(context, "data_dir"))

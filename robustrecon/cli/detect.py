@@ -31,8 +31,8 @@ def detect(
     A trained model is calibrated first, on the calibration part of the data it was trained on; a saved
     DefendedClassifier is calibrated already. Images are converted to the model's channels and resized.
     """
+    from ..bench.model import load_defended
     from ..data import read_images
-    from ..subject import load_defended
 
     defended = load_defended(model, detector, alpha, data_dir, device)
     assert defended.image_shape is not None  # every model that can be loaded by path says it

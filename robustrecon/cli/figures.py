@@ -41,9 +41,9 @@ def figures(
     from ..figures import chosen
 
     names = chosen(figure)
+    from ..bench.model import load_subject
     from ..files import check_writable, slug
     from ..models import shipped
-    from ..subject import load_subject
 
     if out is not None:
         check_writable(out)

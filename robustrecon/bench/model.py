@@ -8,14 +8,14 @@ from pathlib import Path
 
 from torch import nn
 
-from . import checkpoint
-from .data import Dataset, load_data
-from .defence import SAVED_KIND, DefendedClassifier
-from .files import slug
-from .models import load_with_card, read
-from .runtime import resolve_device
-from .training import train
-from .types import InputError
+from .. import checkpoint
+from ..data import Dataset, load_data
+from ..defence import SAVED_KIND, DefendedClassifier
+from ..files import slug
+from ..models import load_with_card, read
+from ..runtime import resolve_device
+from ..training import train
+from ..types import InputError
 
 RUNS = Path("runs")
 

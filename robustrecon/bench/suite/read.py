@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data import DATASETS
-from ..detectors import DEFAULTS, load_score
-from ..files import check_suite
-from ..types import InputError, check_fraction, unknown_name
-from .plan import Planned
+from ...data import DATASETS
+from ...detectors import DEFAULTS, load_score
+from ...files import check_suite
+from ...types import InputError, check_fraction, unknown_name
+from ..plan import Planned
 
 if sys.version_info >= (3, 11):
     import tomllib

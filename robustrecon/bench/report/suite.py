@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import provenance
-from ..files import atomic_write, slug
-from . import plots, report, store, suite_plots
-from .cell import Spec, budget
+from ... import provenance
+from ...files import atomic_write, slug
+from .. import store
+from ..key import Spec, budget
+from ..runner import Bench
+from ..suite.run import SuiteRun
+from ..worst_case import worst_case
+from . import examples as plots
+from . import still as suite_plots
+from . import tables as report
 from .html import page
-from .report import Result
-from .runner import Bench
-from .suite_run import SuiteRun
 from .suite_tables import Table, broke_tables, worst_tables
-from .worst_case import worst_case
+from .tables import Result
 
 CELL = {"n": lambda result: str(result["spec"]["n"]), **report.COLUMNS}  # which differs from cell to cell
 UNAWARE = "No attack here knows the detector: a robust risk without one means little."

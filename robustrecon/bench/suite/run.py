@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import provenance
-from ..files import check_writable, slug
-from ..runtime import Progress
-from ..subject import RUNS, load_subject
-from ..types import InputError
-from . import store
-from .plan import Planned
-from .runner import Bench
-from .suite import Suite, SuiteModel
+from ... import provenance
+from ...files import check_writable, slug
+from ...runtime import Progress
+from ...types import InputError
+from .. import store
+from ..model import RUNS, load_subject
+from ..plan import Planned
+from ..runner import Bench
+from .read import Suite, SuiteModel
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def run_suite(
         InputError: no such model or data, models whose results would have the same place, too few calibration images
             for alpha, an unwritable folder, or a backend that is not there.
     """
-    from .parallel import check_workers
+    from ..parallel import check_workers
 
     check_workers(workers, backend)
     check_writable(Path(out))
@@ -136,7 +136,7 @@ def _run(
         return
     import joblib
 
-    from .parallel import Place, Unit, run_units
+    from ..parallel import Place, Unit, run_units
 
     threads = max(1, joblib.cpu_count() // workers)
 

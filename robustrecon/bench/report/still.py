@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from .. import plotting
-from ..files import slug
-from . import plots, store
-from .cell import Spec, attack_title
-from .report import doubted
-from .runner import Bench
+from ... import plotting
+from ...files import slug
+from .. import store
+from ..key import Spec, attack_title
+from ..runner import Bench
+from . import examples as plots
+from .tables import doubted
 
 Result = dict[str, Any]
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import report, suite_plots
-from .report import doubted, percent
+from . import still as suite_plots
+from . import tables as report
+from .tables import doubted, percent
 
 WORST_CASE = """\
 **Robust risk**, the headline: the share of images that are wrong or rejected when clean, or that at least one of all

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
-from . import plots, store
-from .cell import Spec, attack_title, budget
+from ...files import atomic_write
+from .. import store
+from ..key import Spec, attack_title, budget
+from . import examples as plots
 
 Result = dict[str, Any]
 

@@ -13,10 +13,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..defence import DefendedClassifier
-from ..plotting import COLOURS, LINES, STYLE, write
-from .cell import attack_title, budget
-from .metrics import roc_of_successes
+from ...defence import DefendedClassifier
+from ...plotting import COLOURS, LINES, STYLE, write
+from .. import store
+from ..key import Spec, attack_title, budget
+from ..metrics import flags, roc_of_successes
+from ..model import Subject
+from ..plan import Planned
+from ..runner import Bench
 
 MOST_ACROSS = 4  # panels side by side
 
@@ -57,6 +61,41 @@ def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> P
         spec = results[0]["spec"]
         figure.suptitle(f"{spec['data']}, {spec['model']}, n = {spec['n']}")
         return write(figure, path)
+
+
+def draw_examples(
+    subject: Subject, results: Sequence[dict[str, Any]], path: Path, most: int = 8, among: int = 64
+) -> Path | None:
+    """Attack the first `among` test images again and draw up to `most` that fell; None if none did.
+
+    Of the results, it is the one that tells most of the detector: where it is closest to catching half of what fell.
+    """
+    result = max(store.measured(results), key=_divided)
+    spec = Spec(**result["spec"])
+    bench = Bench(subject, [spec.detector], spec.alpha, min(among, spec.n), path.parent, progress=False)
+    attacked, defended = bench.attack(Planned.again(spec), spec.detector), bench.calibrated(spec.detector)
+    right = attacked.distance > 0
+    picked = pick_examples(defended, bench.x[right], attacked.x[right], bench.y[right], most)
+    if not picked:
+        path.unlink(missing_ok=True)  # of an earlier run
+        return None
+    title = (
+        f"{spec.data}, {spec.model}, {attack_title(result['spec'])} {budget(result['spec'])}: rejected ones first, "
+        f"half of each where there are\n{spec.detector} rejects scores above {defended.threshold:.4g}; "
+        f"of all attacked images that fell it accepts {_accepted(result):.0%}"
+    )
+    return examples(picked, subject.data.classes, path, title)
+
+
+def _accepted(result: dict[str, Any]) -> float:
+    each = flags(result)
+    fell = each.right & each.wrong
+    return float((fell & each.undetected).sum() / fell.sum())
+
+
+def _divided(result: dict[str, Any]) -> float:
+    undetected, fell = result["detection"]["undetected_success"], 1 - result["attack"]["accuracy"]
+    return min(undetected, fell - undetected)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.io import to_html
 
-from ..plotting import COLOURS
-from .cell import attack_title
-from .metrics import roc_of_successes
-from .report import Result, doubted
-from .suite_plots import PLACE, curve, heat_axes, heat_values, places
+from ...plotting import COLOURS
+from ..key import attack_title
+from ..metrics import roc_of_successes
+from .still import PLACE, curve, heat_axes, heat_values, places
 from .suite_tables import Table
+from .tables import Result, doubted
 
 LINES = ("solid", "dash", "dot", "dashdot", "longdash")
 # A page that could not fetch anything if it tried.
