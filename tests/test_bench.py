@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 import attacks
 from robustrecon import DefendedClassifier, InputError
-from robustrecon.bench import Plan, Spec, measure, run, store
+from robustrecon.bench import BenchmarkPlan, CellKey, measure, run, store
 from robustrecon.bench.key import attack_title
-from robustrecon.bench.model import Subject, load_subject
+from robustrecon.bench.model import BenchmarkModel, load_benchmark_model
 from robustrecon.bench.report import tables as report
 from robustrecon.bench.report.examples import draw_examples
 from robustrecon.data import Dataset
@@ -87,21 +87,21 @@ def test_figures_hang_together(n: int, seed: int, threshold: float) -> None:
 
 
 @pytest.fixture
-def subject(model_dir: Path) -> Subject:
-    return load_subject(model_dir)
+def target(model_dir: Path) -> BenchmarkModel:
+    return load_benchmark_model(model_dir)
 
 
-def quick(subject: Subject, out: Path, **changes: Any) -> list[dict[str, Any]]:
+def quick(target: BenchmarkModel, out: Path, **changes: Any) -> list[dict[str, Any]]:
     settings = {"eps": [0.2], "steps": 3, "n": 40, "detectors": ["label_margin", "global_error"]} | changes
-    plan = Plan(settings.pop("names", ["fgsm", "pgd"]), **settings)
-    return run(subject, plan, out, progress=False)
+    plan = BenchmarkPlan(settings.pop("names", ["fgsm", "pgd"]), **settings)
+    return run(target, plan, out, progress=False)
 
 
-def test_a_cell_has_every_key(subject: Subject, tmp_path: Path) -> None:
-    results = quick(subject, tmp_path)
+def test_a_cell_has_every_key(target: BenchmarkModel, tmp_path: Path) -> None:
+    results = quick(target, tmp_path)
     assert len(results) == 4
     for result in results:
-        stored = json.loads((tmp_path / Spec(**result["spec"]).path).read_text())
+        stored = json.loads((tmp_path / CellKey(**result["spec"]).path).read_text())
         assert stored == result
         keys = ["data", "model", "detector", "attack", "engine", "norm", "eps", "steps", "seed", "n", "alpha"]
         assert set(keys) <= set(stored["spec"])
@@ -126,47 +126,47 @@ def test_a_cell_has_every_key(subject: Subject, tmp_path: Path) -> None:
         "seed": 0,
         "n": 40,
         "alpha": 0.05,
-        "data_fingerprint": subject.data.fingerprint,
+        "data_fingerprint": target.data.fingerprint,
     }
 
 
-def test_figures_can_be_computed_again_from_the_file(subject: Subject, tmp_path: Path) -> None:
-    for result in quick(subject, tmp_path):
+def test_figures_can_be_computed_again_from_the_file(target: BenchmarkModel, tmp_path: Path) -> None:
+    for result in quick(target, tmp_path):
         again = measure(result["images"], result["detection"]["threshold"])
         assert again == {key: result[key] for key in again}
 
 
-def test_what_is_done_is_not_run_again(subject: Subject, tmp_path: Path) -> None:
-    first = quick(subject, tmp_path, names=["pgd"])
+def test_what_is_done_is_not_run_again(target: BenchmarkModel, tmp_path: Path) -> None:
+    first = quick(target, tmp_path, names=["pgd"])
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
-    assert quick(subject, tmp_path, names=["pgd"]) == first
+    assert quick(target, tmp_path, names=["pgd"]) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == stamps
-    path = tmp_path / Spec(**first[0]["spec"]).path
+    path = tmp_path / CellKey(**first[0]["spec"]).path
     path.write_text(path.read_text()[:100])  # half a file, as a crash of the machine may leave
-    assert [result["images"] for result in quick(subject, tmp_path, names=["pgd"])] == [
+    assert [result["images"] for result in quick(target, tmp_path, names=["pgd"])] == [
         result["images"] for result in first
     ]
-    other = quick(subject, tmp_path, names=["pgd"], n=30)
+    other = quick(target, tmp_path, names=["pgd"], n=30)
     assert other[0]["spec"]["n"] == 30
-    retrained = replace(subject, weights="other")
+    retrained = replace(target, weights="other")
     assert quick(retrained, tmp_path, names=["pgd"])[0]["spec"]["weights"] == "other"
 
 
-def test_an_attack_that_knows_the_detector_gets_each_detector(subject: Subject, tmp_path: Path) -> None:
-    margin, error = quick(subject, tmp_path, names=["selective"])
+def test_an_attack_that_knows_the_detector_gets_each_detector(target: BenchmarkModel, tmp_path: Path) -> None:
+    margin, error = quick(target, tmp_path, names=["selective"])
     assert margin["knows_detector"]
     assert error["knows_detector"]
     assert (
         margin["images"]["distance"] != error["images"]["distance"]
         or margin["images"]["label"] != error["images"]["label"]
     )
-    blind = quick(subject, tmp_path, names=["pgd"])
+    blind = quick(target, tmp_path, names=["pgd"])
     assert blind[0]["images"]["label"] == blind[1]["images"]["label"]
     assert margin["detection"]["undetected_success"] > blind[0]["detection"]["undetected_success"]
 
 
-def test_l2_and_other_engines(subject: Subject, tmp_path: Path) -> None:
-    (result, _) = quick(subject, tmp_path, names=["pgd"], norm="l2", eps=[1.5], engine="art")
+def test_l2_and_other_engines(target: BenchmarkModel, tmp_path: Path) -> None:
+    (result, _) = quick(target, tmp_path, names=["pgd"], norm="l2", eps=[1.5], engine="art")
     assert result["spec"]["engine"] == "art"
     assert max(result["images"]["distance"]) <= 1.5 + 1e-5
     assert (tmp_path / "digits" / "style-memory-brief" / "label_margin" / "pgd-art-l2-1.5-s0-steps=3.json").exists()
@@ -181,22 +181,22 @@ class Hopeless(attacks.Attack):
         raise attacks.NonFiniteLoss("the loss is not finite")
 
 
-def test_a_failed_cell_is_recorded_and_the_others_go_on(subject: Subject, tmp_path: Path) -> None:
-    failed, _, *others = quick(subject, tmp_path, names=["test_bench:Hopeless", "fgsm"])
+def test_a_failed_cell_is_recorded_and_the_others_go_on(target: BenchmarkModel, tmp_path: Path) -> None:
+    failed, _, *others = quick(target, tmp_path, names=["test_bench:Hopeless", "fgsm"])
     assert failed["status"] == "failed"
     assert failed["error"] == "NonFiniteLoss: the loss is not finite"
     assert [result["spec"]["attack"] for result in others] == ["fgsm", "fgsm"]
-    assert store.find(tmp_path, Spec(**failed["spec"])) is None, "it is tried again"
+    assert store.find(tmp_path, CellKey(**failed["spec"])) is None, "it is tried again"
     assert len(store.read_all(tmp_path)) == len(store.read_failures(tmp_path)) == 2
     text = report.write(tmp_path, failed["spec"])[0].read_text()
     assert "FAILED" in text
     assert "the loss is not finite" in text
 
 
-def test_results_on_other_data_are_not_taken_for_these(subject: Subject, tmp_path: Path) -> None:
-    result = quick(subject, tmp_path)[0]
-    spec = Spec(**result["spec"])
-    assert spec.data_fingerprint == subject.data.fingerprint
+def test_results_on_other_data_are_not_taken_for_these(target: BenchmarkModel, tmp_path: Path) -> None:
+    result = quick(target, tmp_path)[0]
+    spec = CellKey(**result["spec"])
+    assert spec.data_fingerprint == target.data.fingerprint
     assert store.find(tmp_path, replace(spec, data_fingerprint="other")) is None
     del result["spec"]["data_fingerprint"]
     (tmp_path / spec.path).write_text(json.dumps(result))
@@ -214,14 +214,14 @@ class Broken(attacks.Attack):
         raise KeyError("eps")
 
 
-def test_any_error_of_a_blind_attack_is_recorded_once_tried(subject: Subject, tmp_path: Path) -> None:
+def test_any_error_of_a_blind_attack_is_recorded_once_tried(target: BenchmarkModel, tmp_path: Path) -> None:
     Broken.runs = 0
-    results = quick(subject, tmp_path, names=["test_bench:Broken"])
+    results = quick(target, tmp_path, names=["test_bench:Broken"])
     assert [result["error"] for result in results] == ["KeyError: 'eps'"] * 2
     assert Broken.runs == 1
 
 
-def test_what_killed_runs_left_is_cleared(subject: Subject, tmp_path: Path) -> None:
+def test_what_killed_runs_left_is_cleared(target: BenchmarkModel, tmp_path: Path) -> None:
     cells = tmp_path / "digits" / "style-memory-brief" / "label_margin"
     cells.mkdir(parents=True)
     old, new, other = cells / ".a.json.x.partial", cells / ".b.json.x.partial", tmp_path / "else" / ".c.partial"
@@ -230,52 +230,52 @@ def test_what_killed_runs_left_is_cleared(subject: Subject, tmp_path: Path) -> N
         path.touch()
     for path in (old, other):
         os.utime(path, (0, 0))
-    quick(subject, tmp_path)
+    quick(target, tmp_path)
     assert [path.exists() for path in (old, new, other)] == [False, True, True]
 
 
-def test_what_beat_us_is_kept_exactly(subject: Subject, tmp_path: Path) -> None:
-    (result,) = quick(subject, tmp_path, names=["selective"], steps=20, detectors=["global_error"])
-    kept = store.read_undetected(tmp_path, Spec(**result["spec"]))
+def test_what_beat_us_is_kept_exactly(target: BenchmarkModel, tmp_path: Path) -> None:
+    (result,) = quick(target, tmp_path, names=["selective"], steps=20, detectors=["global_error"])
+    kept = store.read_undetected(tmp_path, CellKey(**result["spec"]))
     assert kept is not None
     index, x = kept
     assert 0 < len(index) <= 16
     columns = result["images"]
-    defended = DefendedClassifier(subject.model, "global_error").calibrate(subject.data.calibration.x, 0.05)
+    defended = DefendedClassifier(target.model, "global_error").calibrate(target.data.calibration.x, 0.05)
     verdict = defended.inspect(x)
     assert verdict.label.tolist() == [columns["label"][i] for i in index]
-    assert (verdict.label != subject.data.test.y[index]).all()
+    assert (verdict.label != target.data.test.y[index]).all()
     assert not (verdict.score > defended.threshold + 1e-3).any()
-    moved = (x - subject.data.test.x[index]).flatten(1).abs().amax(1)
+    moved = (x - target.data.test.x[index]).flatten(1).abs().amax(1)
     assert moved.tolist() == pytest.approx([columns["distance"][i] for i in index])
 
 
 def test_parameters_are_part_of_a_cell() -> None:
-    plain = Spec("d", "m", "w", "label_margin", "pgd", "torchattacks", "linf", 0.1, 40, 0, 10, 0.05)
+    plain = CellKey("d", "m", "w", "label_margin", "pgd", "torchattacks", "linf", 0.1, 40, 0, 10, 0.05)
     assert plain.path.name == "pgd-linf-0.1-s0.json"
     assert "parameters" not in plain.as_dict()
     other = replace(plain, steps=100, engine="own", parameters={"restarts": 5, "alpha": 0.01})
     assert other.path.name == "pgd-own-linf-0.1-s0-steps=100-alpha=0.01-restarts=5.json"
     assert attack_title(other.as_dict()) == "pgd-100 by own alpha=0.01 restarts=5"
-    assert Spec(**other.as_dict()) == other
+    assert CellKey(**other.as_dict()) == other
 
 
-def test_report_and_pictures(subject: Subject, tmp_path: Path) -> None:
-    results = quick(subject, tmp_path)
+def test_report_and_pictures(target: BenchmarkModel, tmp_path: Path) -> None:
+    results = quick(target, tmp_path)
     written = report.write(tmp_path, results[0]["spec"], log_x=True)
     text = written[0].read_text()
     assert text.count("| fgsm") == 2
     assert "Not every detector here was attacked" in text
     assert written[1].read_bytes().startswith(b"\x89PNG")
-    sheet = draw_examples(subject, results, tmp_path / "examples.png")
+    sheet = draw_examples(target, results, tmp_path / "examples.png")
     assert sheet is not None
     assert sheet.stat().st_size > 10_000
-    aware = quick(subject, tmp_path, names=["selective"])
+    aware = quick(target, tmp_path, names=["selective"])
     assert "attacks that know the detector are the ones to judge it by" in report.markdown(aware)
 
 
-def test_a_fired_check_stands_beside_its_figure(subject: Subject, tmp_path: Path) -> None:
-    (result, *_) = quick(subject, tmp_path)
+def test_a_fired_check_stands_beside_its_figure(target: BenchmarkModel, tmp_path: Path) -> None:
+    (result, *_) = quick(target, tmp_path)
     doubtful = result | {"checks": [{"name": "loss-not-risen", "message": "on 9% the loss did not rise"}]}
     assert "loss-not-risen" in report.table([doubtful])
     assert "on 9% the loss did not rise" in report.markdown([doubtful])
@@ -296,9 +296,11 @@ def test_a_fired_check_stands_beside_its_figure(subject: Subject, tmp_path: Path
     ],
     ids=str,
 )
-def test_bad_arguments_run_nothing(subject: Subject, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_bad_arguments_run_nothing(
+    target: BenchmarkModel, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
-        quick(subject, tmp_path, **changes)
+        quick(target, tmp_path, **changes)
     assert not list(tmp_path.rglob("*.json"))
 
 
@@ -310,12 +312,12 @@ def test_a_model_and_data_that_do_not_fit(model_dir: Path, tmp_path: Path) -> No
         for index in range(6):
             Image.new("RGB", (5, 5), (index, 0, 0)).save(tmp_path / name / f"{index}.png")
     with pytest.raises(InputError, match=r"has 2 classes of \(3, 5, 5\) images, must have 10 of \(1, 28, 28\)"):
-        load_subject(model_dir, f"folder:{tmp_path}")
+        load_benchmark_model(model_dir, f"folder:{tmp_path}")
 
 
-def test_the_data_is_the_models_own_by_default(subject: Subject, digits: Dataset) -> None:
-    assert subject.data.name == "digits"
-    assert subject.name == "style-memory-brief"
+def test_the_data_is_the_models_own_by_default(target: BenchmarkModel, digits: Dataset) -> None:
+    assert target.data.name == "digits"
+    assert target.name == "style-memory-brief"
 
 
 def test_slug() -> None:

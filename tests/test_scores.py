@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from robustrecon import DefendedClassifier, InputError, StyleMemoryNet
-from robustrecon.bench import Plan, run
-from robustrecon.bench.model import load_subject
+from robustrecon.bench import BenchmarkPlan, run
+from robustrecon.bench.model import load_benchmark_model
 from robustrecon.data import Dataset
 from robustrecon.detectors import (
     JointCalibration,
@@ -232,8 +232,8 @@ class TestAnyOf:
 
 
 def test_an_attack_and_a_benchmark_take_several_scores_as_one(model_dir: Path, tmp_path: Path) -> None:
-    plan = Plan(["selective"], eps=[0.3], steps=10, n=40, detectors=[ANY, "label_margin"])
-    joint, alone = run(load_subject(model_dir), plan, tmp_path, progress=False)
+    plan = BenchmarkPlan(["selective"], eps=[0.3], steps=10, n=40, detectors=[ANY, "label_margin"])
+    joint, alone = run(load_benchmark_model(model_dir), plan, tmp_path, progress=False)
     assert joint["detection"]["threshold"] == 0
     assert joint["spec"]["detector"] == ANY
     assert joint["attack"]["success_rate"] > 0.5

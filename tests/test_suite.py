@@ -20,7 +20,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from robustrecon import InputError
-from robustrecon.bench import Spec, parallel, store
+from robustrecon.bench import CellKey, parallel, store
 from robustrecon.bench.report import suite as suite_report
 from robustrecon.bench.report import suite_tables
 from robustrecon.bench.suite.read import read_suite
@@ -175,7 +175,7 @@ def test_a_suite_that_is_not_there(suite_file: Path, tmp_path: Path, monkeypatch
 def test_a_cell_without_a_result_counts_as_failed(
     ran: tuple[SuiteRun, Path], suite_file: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = Spec(**ran[0].results[0]["spec"]).path
+    gone = CellKey(**ran[0].results[0]["spec"]).path
     (out / gone).unlink()
     monkeypatch.setattr(store, "write", lambda *_: None)
     run = run_suite(read_suite(suite_file), out, progress=False)
@@ -392,13 +392,13 @@ def test_a_worker_that_dies_is_one_error(
 ) -> None:
     killed = {
         "loky": lambda: TerminatedWorkerError("killed"),
-        "dask": lambda: pytest.importorskip("distributed").KilledWorker("unit", None, 3),
+        "dask": lambda: pytest.importorskip("distributed").KilledWorker("job", None, 3),
     }[backend]()
 
     class Parallel:
         def __init__(self, **_: Any) -> None: ...
 
-        def __call__(self, units: Any) -> Any:
+        def __call__(self, jobs: Any) -> Any:
             raise killed
 
     monkeypatch.setattr("joblib.Parallel", Parallel)

@@ -1,8 +1,8 @@
 """The benchmark: attacks on a defended model, measured cell by cell, stored, tabled and drawn."""
 
-from .key import Spec
+from .key import CellKey
 from .metrics import measure
-from .plan import Plan, Planned
+from .plan import AttackConfig, BenchmarkPlan
 from .runner import run
 
-__all__ = ["Plan", "Planned", "Spec", "measure", "run"]
+__all__ = ["AttackConfig", "BenchmarkPlan", "CellKey", "measure", "run"]

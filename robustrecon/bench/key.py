@@ -15,7 +15,7 @@ STEPS = 40  # of attacks that take steps; file names say another number
 
 
 @dataclass(frozen=True)
-class Spec:
+class CellKey:
     """One measurement.
 
     Attributes:

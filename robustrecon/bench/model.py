@@ -21,7 +21,7 @@ RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchmarkModel:
     """What is attacked.
 
     Attributes:
@@ -37,13 +37,13 @@ class Subject:
     data: Dataset
 
 
-def load_subject(
+def load_benchmark_model(
     model: str | Path | None = None,
     data: str | None = None,
     data_dir: str | Path = "data",
     device: str = "auto",
     progress: bool = True,
-) -> Subject:
+) -> BenchmarkModel:
     """The model and its data; without a model, the default one for the data, trained once and kept in `runs/`.
 
     Args:
@@ -87,7 +87,7 @@ def load_subject(
     if trained_on.get("name", dataset.name) != dataset.name:
         name += f"-of-{trained_on['name']}"
     weights = checkpoint.digest(loaded.state_dict())[:16]
-    return Subject(loaded.to(place), name, weights, dataset)
+    return BenchmarkModel(loaded.to(place), name, weights, dataset)
 
 
 def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> None:
@@ -131,7 +131,7 @@ def load_defended(
                 "must be left out"
             )
         return DefendedClassifier.load(model).to(resolve_device(device))
-    subject = load_subject(model, data_dir=data_dir, device=device)
-    defended = DefendedClassifier(subject.model, detector or "label_margin")
-    defended.classes = subject.data.classes
-    return defended.calibrate(subject.data.calibration.x, 0.05 if alpha is None else alpha)
+    target = load_benchmark_model(model, data_dir=data_dir, device=device)
+    defended = DefendedClassifier(target.model, detector or "label_margin")
+    defended.classes = target.data.classes
+    return defended.calibrate(target.data.calibration.x, 0.05 if alpha is None else alpha)

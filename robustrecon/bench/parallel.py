@@ -17,8 +17,8 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ..types import InputError, unknown_name
-from .model import load_subject
-from .plan import Planned
+from .model import load_benchmark_model
+from .plan import AttackConfig
 from .runner import Bench
 
 BACKENDS = ("loky", "dask", "ray")
@@ -26,11 +26,11 @@ _ALONE = threading.Lock()  # a worker with several threads still has one model a
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerSetup:
     """Where a worker finds a model and its data, and puts results: names, so that little is sent.
 
     Attributes:
-        model, data, data_dir, device: as for `load_subject`.
+        model, data, data_dir, device: as for `load_benchmark_model`.
         weights: of the model that is meant.
         detectors, alpha, n, root: as for `Bench`.
         threads: that torch may use.
@@ -49,17 +49,17 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Unit:
+class Job:
     """What one worker does at a time: one attack at one eps on one model.
 
     Attributes:
-        place: of the model.
-        planned: the attack.
+        setup: of the model.
+        config: the attack.
         detectors: those to judge by, one where the attack knows it.
     """
 
-    place: Place
-    planned: Planned
+    setup: WorkerSetup
+    config: AttackConfig
     detectors: tuple[str, ...]
 
 
@@ -80,11 +80,11 @@ def check_workers(workers: int, backend: str) -> None:
         raise InputError(f"backend: {backend} is not installed; pip install 'robustrecon[{backend}]'") from None
 
 
-def run_units(units: Iterable[Unit], workers: int, backend: str) -> Iterator[int]:
-    """Do every unit; gives the number of cells of each as it is done, in no order (of Ray's all at the end).
+def run_jobs(jobs: Iterable[Job], workers: int, backend: str) -> Iterator[int]:
+    """Do every job; gives the number of cells of each as it is done, in no order (of Ray's all at the end).
 
     `dask` uses the cluster that this process has a client of, or that `DASK_SCHEDULER_ADDRESS` names, and else starts
-    `workers` processes; units of a worker that dies are done by another. `ray` likewise, with `RAY_ADDRESS`.
+    `workers` processes; jobs of a worker that dies are done by another. `ray` likewise, with `RAY_ADDRESS`.
 
     Raises:
         InputError: a worker was killed, and no other could do its work.
@@ -93,7 +93,7 @@ def run_units(units: Iterable[Unit], workers: int, backend: str) -> Iterator[int
         active, _ = joblib.parallel.get_active_backend()
         as_done = "generator_unordered" if active.supports_return_generator else "list"
         try:
-            yield from joblib.Parallel(batch_size=1, return_as=as_done)(joblib.delayed(_do)(unit) for unit in units)
+            yield from joblib.Parallel(batch_size=1, return_as=as_done)(joblib.delayed(_do)(job) for job in jobs)
         except _killed(backend) as error:
             raise InputError(
                 f"workers: one of {workers} was killed (out of memory?); finished cells are kept, go on with fewer"
@@ -158,17 +158,17 @@ def _dask_client(workers: int) -> Iterator[Any]:
         yield client
 
 
-def _do(unit: Unit) -> int:
+def _do(job: Job) -> int:
     """In a worker: silent, since the results are in their files."""
     with _ALONE:
-        torch.set_num_threads(unit.place.threads)
-        return len(_bench(unit.place).cells(unit.planned, unit.detectors))
+        torch.set_num_threads(job.setup.threads)
+        return len(_bench(job.setup).cells(job.config, job.detectors))
 
 
 @lru_cache(maxsize=8)
-def _bench(place: Place) -> Bench:
+def _bench(setup: WorkerSetup) -> Bench:
     """A process loads model and data once."""
-    subject = load_subject(place.model, place.data, place.data_dir, place.device, progress=False)
-    if subject.weights != place.weights:
-        raise InputError(f"model: {place.model} has changed since the suite was started; start it again")
-    return Bench(subject, place.detectors, place.alpha, place.n, Path(place.root), progress=False)
+    target = load_benchmark_model(setup.model, setup.data, setup.data_dir, setup.device, progress=False)
+    if target.weights != setup.weights:
+        raise InputError(f"model: {setup.model} has changed since the suite was started; start it again")
+    return Bench(target, setup.detectors, setup.alpha, setup.n, Path(setup.root), progress=False)

@@ -9,13 +9,13 @@ from typing import Any
 from .. import attacks
 from ..detectors import load_score
 from ..types import InputError, check_fraction
-from .key import STEPS, Spec
+from .key import STEPS, CellKey
 
 IN_THE_SPEC = ("eps", "norm", "seed")  # said once, not among an attack's parameters
 
 
 @dataclass(frozen=True)
-class Planned:
+class AttackConfig:
     """An attack that is to be run; plain values, so that it can be sent to another process.
 
     Attributes:
@@ -65,10 +65,10 @@ class Planned:
         steps: int | None = self.parameters.get("steps", getattr(self.load(), "steps", None))
         return steps
 
-    def spec(self, *, detector: str, alpha: float, n: int, data: str, model: str, weights: str) -> Spec:
+    def spec(self, *, detector: str, alpha: float, n: int, data: str, model: str, weights: str) -> CellKey:
         """The cell of one detector on the n images that there are."""
         attack = self.load()
-        return Spec(
+        return CellKey(
             data=data,
             model=model,
             weights=weights,
@@ -85,13 +85,13 @@ class Planned:
         )
 
     @classmethod
-    def again(cls, spec: Spec) -> Planned:
+    def again(cls, spec: CellKey) -> AttackConfig:
         """The attack of a stored cell."""
         steps = {} if spec.steps is None else {"steps": spec.steps}
         return cls(spec.attack, spec.eps, spec.norm, spec.engine, spec.seed, spec.n, {**steps, **spec.parameters})
 
 
-class Plan:
+class BenchmarkPlan:
     """Which cells to measure; made, and so checked, before anything is trained or attacked.
 
     Args:
@@ -129,9 +129,9 @@ class Plan:
             load_score(detector)
         counted = {name: {"steps": steps} if attacks.takes(name, "steps", engine) else {} for name in names}
         self.attacks = [
-            Planned(name, radius, norm, engine, seed, n, counted[name])
+            AttackConfig(name, radius, norm, engine, seed, n, counted[name])
             for name in dict.fromkeys(names)
             for radius in dict.fromkeys(eps)
         ]
-        for planned in self.attacks:
-            planned.load()
+        for config in self.attacks:
+            config.load()

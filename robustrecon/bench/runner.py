@@ -20,22 +20,24 @@ from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
 from ..types import InputError, Verdict
 from . import store
-from .key import Spec
+from .key import CellKey
 from .metrics import flags, measure
-from .model import Subject
-from .plan import Plan, Planned
+from .model import BenchmarkModel
+from .plan import AttackConfig, BenchmarkPlan
 
 KEPT = 16  # undetected successes whose images are stored with a cell
 
 
-def run(subject: Subject, plan: Plan, out: str | Path = "results", progress: bool = True) -> list[dict[str, Any]]:
+def run(
+    target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path = "results", progress: bool = True
+) -> list[dict[str, Any]]:
     """Measure every detector under every attack at every eps; returns the cells' results in that order.
 
     A cell that failed (a loss that is not finite, a goal that the attack cannot pursue, any error) is recorded as
     failed, with its error, and the others go on; it is tried again the next time.
 
     Args:
-        subject: the model and its data.
+        target: the model and its data.
         plan: what to measure.
         out: folder of all results; a cell that is stored there already is not run again.
         progress: show progress on stderr.
@@ -44,15 +46,15 @@ def run(subject: Subject, plan: Plan, out: str | Path = "results", progress: boo
         InputError: too few calibration images for alpha, or an unwritable folder.
     """
     check_writable(Path(out))
-    bench = Bench(subject, plan.detectors, plan.alpha, max(planned.n for planned in plan.attacks), Path(out), progress)
-    return [result for planned in plan.attacks for result in bench.cells(planned)]
+    bench = Bench(target, plan.detectors, plan.alpha, max(config.n for config in plan.attacks), Path(out), progress)
+    return [result for config in plan.attacks for result in bench.cells(config)]
 
 
 class Bench:
     """The cells of one model; what they share is computed once, and only when a cell needs it.
 
     Args:
-        subject: the model and its data.
+        target: the model and its data.
         detectors: names of scores.
         alpha: bound on the false-alarm rate.
         n: the most test images that an attack gets.
@@ -65,38 +67,38 @@ class Bench:
 
     def __init__(
         self,
-        subject: Subject,
+        target: BenchmarkModel,
         detectors: Sequence[str],
         alpha: float,
         n: int,
         root: Path,
         progress: bool,
     ) -> None:
-        calibrating = len(subject.data.calibration)
+        calibrating = len(target.data.calibration)
         needed = max(images_needed(alpha, len(parts(load_score(detector)))) for detector in detectors)
         if calibrating < needed:
             raise InputError(
-                f"alpha: got {alpha}, needs {needed} calibration images, {subject.data.name} has {calibrating}"
+                f"alpha: got {alpha}, needs {needed} calibration images, {target.data.name} has {calibrating}"
             )
-        self.subject, self.alpha, self.root, self.progress = subject, alpha, root, progress
-        self.defences = {detector: DefendedClassifier(subject.model, detector) for detector in detectors}
-        part = subject.data.test.head(n)
-        self.device = device_of(subject.model)
+        self.target, self.alpha, self.root, self.progress = target, alpha, root, progress
+        self.defences = {detector: DefendedClassifier(target.model, detector) for detector in detectors}
+        part = target.data.test.head(n)
+        self.device = device_of(target.model)
         self.x, self.y = part.x.to(self.device), part.y.to(self.device)
         self._clean: dict[str, Verdict] = {}
         clear_partial(root / self.folder)
 
-    def cells(self, planned: Planned, detectors: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    def cells(self, config: AttackConfig, detectors: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """One result a detector (all by default); an attack that does not know the detector is run once for all."""
-        aware = planned.load().knows_detector
+        aware = config.load().knows_detector
         attacked: _Attacked | Exception | None = None
         results = []
         for detector in self.defences if detectors is None else detectors:
-            spec = self.spec(planned, detector)
-            result = self.done(planned, detector)
+            spec = self.spec(config, detector)
+            result = self.done(config, detector)
             if result is None:
                 if attacked is None or aware:
-                    attacked = self._attempt(planned, detector)
+                    attacked = self._attempt(config, detector)
                 try:
                     if isinstance(attacked, Exception):
                         raise attacked
@@ -113,52 +115,52 @@ class Bench:
             results.append(result)
         return results
 
-    def done(self, planned: Planned, detector: str) -> dict[str, Any] | None:
+    def done(self, config: AttackConfig, detector: str) -> dict[str, Any] | None:
         """The stored result of a cell, or None where it is to be run."""
         # An attack of the user's own may have changed since: it is run anew.
-        return store.find(self.root, self.spec(planned, detector)) if planned.engine_name() is not None else None
+        return store.find(self.root, self.spec(config, detector)) if config.engine_name() is not None else None
 
-    def spec(self, planned: Planned, detector: str) -> Spec:
+    def spec(self, config: AttackConfig, detector: str) -> CellKey:
         """The cell of this model."""
-        spec = planned.spec(
+        spec = config.spec(
             detector=detector,
             alpha=self.alpha,
-            n=min(planned.n, len(self.y)),
-            data=self.subject.data.name,
-            model=self.subject.name,
-            weights=self.subject.weights,
+            n=min(config.n, len(self.y)),
+            data=self.target.data.name,
+            model=self.target.name,
+            weights=self.target.weights,
         )
-        return replace(spec, data_fingerprint=self.subject.data.fingerprint)
+        return replace(spec, data_fingerprint=self.target.data.fingerprint)
 
     @property
     def folder(self) -> Path:
         """Where this model's results are, below the folder of all results."""
-        return Spec.folder_of(self.subject.data.name, self.subject.name)
+        return CellKey.folder_of(self.target.data.name, self.target.name)
 
     def calibrated(self, detector: str) -> DefendedClassifier:
         """The model defended by a detector."""
         defended = self.defences[detector]
         if defended.calibration is None:
-            defended.calibrate(self.subject.data.calibration.x, self.alpha)
+            defended.calibrate(self.target.data.calibration.x, self.alpha)
             self._clean[detector] = defended.inspect(self.x)
         return defended
 
-    def attack(self, planned: Planned, detector: str) -> _Attacked:
+    def attack(self, config: AttackConfig, detector: str) -> _Attacked:
         """Attack the images that are classified correctly when clean; the others stay as they are."""
-        attack = planned.load()
-        victim: nn.Module = self.subject.model
+        attack = config.load()
+        victim: nn.Module = self.target.model
         goal: attacks.Goal = attacks.Misclassified()
         if attack.knows_detector:
             victim = self.calibrated(detector)
             goal = goal & attacks.Undetected(victim.threshold)
-        images, truth = self.x[: planned.n], self.y[: planned.n]
-        right = (self._labels[: planned.n] == truth).nonzero()[:, 0]
+        images, truth = self.x[: config.n], self.y[: config.n]
+        right = (self._labels[: config.n] == truth).nonzero()[:, 0]
         x, y = images[right], truth[right]
         moved, distance = images.clone(), torch.zeros(len(images), device=self.device)
         fired: list[attacks.Check] = []
         started = time.monotonic()
         if len(right):
-            title = f"{planned.name} {attack.threat.norm} {attack.threat.eps:g}"
+            title = f"{config.name} {attack.threat.norm} {attack.threat.eps:g}"
             with Progress(title, len(y), "images", self.progress) as bar:
                 outcome = attack(victim, x, y, goal, advance=bar.advance)
             moved[right], distance[right] = outcome.x, outcome.distance
@@ -166,16 +168,16 @@ class Bench:
         seconds = time.monotonic() - started
         return _Attacked(moved, distance, attack.knows_detector, [asdict(sign) for sign in fired], seconds)
 
-    def _attempt(self, planned: Planned, detector: str) -> _Attacked | Exception:
+    def _attempt(self, config: AttackConfig, detector: str) -> _Attacked | Exception:
         try:
-            return self.attack(planned, detector)
+            return self.attack(config, detector)
         except Exception as error:
             return error
 
     @cached_property
     def _labels(self) -> Tensor:
         """The model's labels of the clean images."""
-        model = self.subject.model
+        model = self.target.model
         with evaluating(model):
             return batched(lambda part: (model(part).argmax(1),), self.x)[0]
 
@@ -202,7 +204,7 @@ class Bench:
             "images": images,
         }
 
-    def _keep_undetected(self, spec: Spec, attacked: _Attacked, result: dict[str, Any]) -> None:
+    def _keep_undetected(self, spec: CellKey, attacked: _Attacked, result: dict[str, Any]) -> None:
         """Store the first images that beat both classifier and detector, for a report's pictures."""
         fell = flags(result)
         index = torch.from_numpy(fell.right & fell.undetected).nonzero()[:KEPT, 0]

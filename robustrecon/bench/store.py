@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..detectors import SCORES
 from ..files import atomic_write
-from .key import Spec
+from .key import CellKey
 
 REQUIRED = {
     "spec",
@@ -32,7 +32,7 @@ REQUIRED = {
 FAILED = {"spec", "status", "error", "environment"}
 
 
-def write(root: Path, spec: Spec, result: dict[str, Any]) -> Path:
+def write(root: Path, spec: CellKey, result: dict[str, Any]) -> Path:
     """Store a cell's result, or its failure, under `root`; the per-image columns take a line each."""
     summary = json.dumps({"spec": spec.as_dict(), **without_images(result)}, indent=2, allow_nan=False)
     if is_failed(result):
@@ -41,7 +41,7 @@ def write(root: Path, spec: Spec, result: dict[str, Any]) -> Path:
     return atomic_write(root / spec.path, f'{summary[:-2]},\n  "images": {{\n{columns}\n  }}\n}}\n')
 
 
-def failure(spec: Spec, error: Exception, environment: dict[str, Any]) -> dict[str, Any]:
+def failure(spec: CellKey, error: Exception, environment: dict[str, Any]) -> dict[str, Any]:
     """What is stored of a cell that could not be measured."""
     message = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return {"spec": spec.as_dict(), "status": "failed", "error": message, "environment": environment}
@@ -57,13 +57,13 @@ def measured(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [result for result in results if not is_failed(result)]
 
 
-def find(root: Path, spec: Spec) -> dict[str, Any] | None:
+def find(root: Path, spec: CellKey) -> dict[str, Any] | None:
     """The stored result of exactly this cell, or None; a failure is none."""
     result = find_any(root, spec)
     return None if result is None or is_failed(result) else result
 
 
-def find_any(root: Path, spec: Spec) -> dict[str, Any] | None:
+def find_any(root: Path, spec: CellKey) -> dict[str, Any] | None:
     """The stored result, or failure, of exactly this cell, or None."""
     result = read(root / spec.path)
     if result is None or {"data_fingerprint": spec.data_fingerprint, **result["spec"]} != spec.as_dict():
@@ -79,7 +79,7 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(result, dict) or not (result.keys() >= REQUIRED or result.keys() == FAILED):
         return None
-    known = {field.name for field in fields(Spec)}
+    known = {field.name for field in fields(CellKey)}
     return result if {*result["spec"], "parameters", "data_fingerprint"} == known else None
 
 
@@ -98,7 +98,7 @@ def _read_any(folder: Path) -> list[dict[str, Any]]:
     return sorted(results, key=lambda result: _order(result["spec"]))
 
 
-def write_undetected(root: Path, spec: Spec, index: Tensor, x: Tensor) -> None:
+def write_undetected(root: Path, spec: CellKey, index: Tensor, x: Tensor) -> None:
     """Store adversarial images x (M, C, H, W) of the test images `index` (M,), exactly, beside the cell's file."""
     path = _undetected(root, spec)
     if not len(index):
@@ -109,7 +109,7 @@ def write_undetected(root: Path, spec: Spec, index: Tensor, x: Tensor) -> None:
     atomic_write(path, buffer.getvalue())
 
 
-def read_undetected(root: Path, spec: Spec) -> tuple[Tensor, Tensor] | None:
+def read_undetected(root: Path, spec: CellKey) -> tuple[Tensor, Tensor] | None:
     """(index, x) as they were stored with a cell, or None where there are none."""
     try:
         with np.load(_undetected(root, spec), allow_pickle=False) as arrays:
@@ -118,7 +118,7 @@ def read_undetected(root: Path, spec: Spec) -> tuple[Tensor, Tensor] | None:
         return None
 
 
-def _undetected(root: Path, spec: Spec) -> Path:
+def _undetected(root: Path, spec: CellKey) -> Path:
     return (root / spec.path).with_suffix(".npz")
 
 

@@ -59,13 +59,13 @@ def bench(
         return
     _refuse(context, ("workers", "backend"), "needs --suite")
 
-    from ..bench import Plan, Spec, run, store
-    from ..bench.model import load_subject
+    from ..bench import BenchmarkPlan, CellKey, run, store
+    from ..bench.model import load_benchmark_model
     from ..bench.report import tables as report
     from ..bench.report.examples import draw_examples
     from ..detectors import DEFAULTS
 
-    plan = Plan(
+    plan = BenchmarkPlan(
         attack or ["pgd"],
         eps=eps or [0.1, 0.2, 0.3],
         norm=norm,
@@ -76,11 +76,11 @@ def bench(
         n=n,
         seed=seed,
     )
-    subject = load_subject(model, data, data_dir, device)
-    results = run(subject, plan, out)
+    target = load_benchmark_model(model, data, data_dir, device)
+    results = run(target, plan, out)
     last = results[-1]["spec"]
-    examples = out / Spec(**last).folder / "examples.png"
-    sheet = draw_examples(subject, results, examples) if store.measured(results) else None
+    examples = out / CellKey(**last).folder / "examples.png"
+    sheet = draw_examples(target, results, examples) if store.measured(results) else None
     written = [*report.write(out, last, log_x), *([sheet] if sheet else [])]
     if as_json:
         print(json.dumps([store.without_images(result) for result in results], indent=2))

@@ -41,7 +41,7 @@ def figures(
     from ..figures import chosen
 
     names = chosen(figure)
-    from ..bench.model import load_subject
+    from ..bench.model import load_benchmark_model
     from ..files import check_writable, slug
     from ..models import shipped
 
@@ -50,11 +50,11 @@ def figures(
     own = f"style-memory/{data}"
     if model is None and own in shipped.names():
         model = Path(own)
-    subject = load_subject(model, data, data_dir, device)
-    folder = out or Path("runs/figures") / slug(subject.data.name)
+    target = load_benchmark_model(model, data, data_dir, device)
+    folder = out or Path("runs/figures") / slug(target.data.name)
     from ..figures import make, report
 
-    title = str(model or subject.name)
+    title = str(model or target.name)
     further = {"neighbours": {"base": base}} if base else None
-    made = make(subject.model, subject.data, folder, names, title=title, seed=seed, arguments=further)
+    made = make(target.model, target.data, folder, names, title=title, seed=seed, arguments=further)
     print(json.dumps(made, indent=2) if as_json else report(made, names, folder))

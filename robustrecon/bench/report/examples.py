@@ -16,10 +16,10 @@ from torch import Tensor
 from ...defence import DefendedClassifier
 from ...plotting import COLOURS, LINES, STYLE, write
 from .. import store
-from ..key import Spec, attack_title, budget
+from ..key import CellKey, attack_title, budget
 from ..metrics import flags, roc_of_successes
-from ..model import Subject
-from ..plan import Planned
+from ..model import BenchmarkModel
+from ..plan import AttackConfig
 from ..runner import Bench
 
 MOST_ACROSS = 4  # panels side by side
@@ -64,16 +64,16 @@ def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> P
 
 
 def draw_examples(
-    subject: Subject, results: Sequence[dict[str, Any]], path: Path, most: int = 8, among: int = 64
+    target: BenchmarkModel, results: Sequence[dict[str, Any]], path: Path, most: int = 8, among: int = 64
 ) -> Path | None:
     """Attack the first `among` test images again and draw up to `most` that fell; None if none did.
 
     Of the results, it is the one that tells most of the detector: where it is closest to catching half of what fell.
     """
     result = max(store.measured(results), key=_divided)
-    spec = Spec(**result["spec"])
-    bench = Bench(subject, [spec.detector], spec.alpha, min(among, spec.n), path.parent, progress=False)
-    attacked, defended = bench.attack(Planned.again(spec), spec.detector), bench.calibrated(spec.detector)
+    spec = CellKey(**result["spec"])
+    bench = Bench(target, [spec.detector], spec.alpha, min(among, spec.n), path.parent, progress=False)
+    attacked, defended = bench.attack(AttackConfig.again(spec), spec.detector), bench.calibrated(spec.detector)
     right = attacked.distance > 0
     picked = pick_examples(defended, bench.x[right], attacked.x[right], bench.y[right], most)
     if not picked:
@@ -84,7 +84,7 @@ def draw_examples(
         f"half of each where there are\n{spec.detector} rejects scores above {defended.threshold:.4g}; "
         f"of all attacked images that fell it accepts {_accepted(result):.0%}"
     )
-    return examples(picked, subject.data.classes, path, title)
+    return examples(picked, target.data.classes, path, title)
 
 
 def _accepted(result: dict[str, Any]) -> float:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ... import plotting
 from ...files import slug
 from .. import store
-from ..key import Spec, attack_title
+from ..key import CellKey, attack_title
 from ..runner import Bench
 from . import examples as plots
 from .tables import doubted
@@ -116,7 +116,7 @@ def sheets(bench: Bench, results: Sequence[Result], folder: Path, most: int = 8)
         spec = result["spec"]
         groups.setdefault((spec["detector"], spec["norm"], spec["eps"]), []).append(result)
     for (detector, norm, eps), cells in groups.items():
-        kept = [kept for cell in cells if (kept := store.read_undetected(bench.root, Spec(**cell["spec"])))]
+        kept = [kept for cell in cells if (kept := store.read_undetected(bench.root, CellKey(**cell["spec"])))]
         chosen = _in_turn([[(int(i), x) for i, x in zip(*pair, strict=True)] for pair in kept], most)
         if not chosen:
             continue
@@ -124,9 +124,9 @@ def sheets(bench: Bench, results: Sequence[Result], folder: Path, most: int = 8)
         clean, y = bench.x[index.to(bench.device)], bench.y[index.to(bench.device)]
         picked = plots.pick_examples(bench.calibrated(detector), clean, x.to(bench.device), y, most)
         if picked:
-            name = slug(f"undetected-{bench.subject.data.name}-{bench.subject.name}-{detector}-{norm}-{eps:g}")
-            title = f"{bench.subject.data.name}, {bench.subject.name}: images that beat {detector}, {norm} {eps:g}"
-            written.append(plots.examples(picked, bench.subject.data.classes, folder / f"{name}.png", title))
+            name = slug(f"undetected-{bench.target.data.name}-{bench.target.name}-{detector}-{norm}-{eps:g}")
+            title = f"{bench.target.data.name}, {bench.target.name}: images that beat {detector}, {norm} {eps:g}"
+            written.append(plots.examples(picked, bench.target.data.classes, folder / f"{name}.png", title))
     return written
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ... import provenance
 from ...files import atomic_write, slug
 from .. import store
-from ..key import Spec, budget
+from ..key import CellKey, budget
 from ..runner import Bench
 from ..suite.run import SuiteRun
 from ..worst_case import worst_case
@@ -49,7 +49,7 @@ def write(run: SuiteRun, out: str | Path, needs_data_dir: bool = False) -> list[
         "failed": [
             {key: result[key] for key in ("spec", "error")} for result in run.results if store.is_failed(result)
         ],
-        "cells": [str(Spec(**result["spec"]).path) for result in run.results],
+        "cells": [str(CellKey(**result["spec"]).path) for result in run.results],
     }
     written = [atomic_write(out / "report.json", json.dumps(content, indent=2, allow_nan=False) + "\n")]
     made = [*worst_tables(entries), *broke_tables(entries), *_cell_tables(run)]
@@ -74,14 +74,12 @@ def _cell_tables(run: SuiteRun) -> list[Table]:
     for bench in run.benches:
         here = _of(bench, run.results)
         text = "\n\n".join([*([] if made else [report.DEFINITIONS]), *report.fired(here)])
-        made.append(
-            Table(f"Every cell: {bench.subject.data.name}, {bench.subject.name}", text, report.rows(here, CELL))
-        )
+        made.append(Table(f"Every cell: {bench.target.data.name}, {bench.target.name}", text, report.rows(here, CELL)))
     return made
 
 
 def _of(bench: Bench, results: Sequence[Result]) -> list[Result]:
-    return [result for result in results if Spec(**result["spec"]).folder == bench.folder]
+    return [result for result in results if CellKey(**result["spec"]).folder == bench.folder]
 
 
 def _pictures(results: list[Result], entries: list[dict[str, Any]], out: Path) -> list[Path]:
@@ -116,7 +114,7 @@ def _markdown(run: SuiteRun, notes: list[str], made: list[Table], pictures: list
 
 def _summary(run: SuiteRun) -> str:
     models = "; ".join(
-        f"{bench.subject.name} on the first {len(bench.y)} test images of {bench.subject.data.name}"
+        f"{bench.target.name} on the first {len(bench.y)} test images of {bench.target.data.name}"
         for bench in run.benches
     )
     aware = any(result["knows_detector"] for result in store.measured(run.results))

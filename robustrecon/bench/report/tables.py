@@ -8,7 +8,7 @@ from typing import Any
 
 from ...files import atomic_write
 from .. import store
-from ..key import Spec, attack_title, budget
+from ..key import CellKey, attack_title, budget
 from . import examples as plots
 
 Result = dict[str, Any]
@@ -165,7 +165,7 @@ def write(root: Path, spec: dict[str, Any], log_x: bool = False) -> list[Path]:
 
     They are those for the same data, model, weights, images and false-alarm rate.
     """
-    folder = root / Spec(**spec).folder
+    folder = root / CellKey(**spec).folder
     shared = ("weights", "n", "alpha")
     found = [*store.read_all(folder), *store.read_failures(folder)]
     results = [result for result in found if all(result["spec"][key] == spec[key] for key in shared)]

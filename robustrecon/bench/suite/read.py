@@ -13,7 +13,7 @@ from ...data import DATASETS
 from ...detectors import DEFAULTS, load_score
 from ...files import check_suite
 from ...types import InputError, check_fraction, unknown_name
-from ..plan import Planned
+from ..plan import AttackConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,7 +40,7 @@ class SuiteModel:
     name: str | None
     detectors: tuple[str, ...]
     n: int
-    attacks: tuple[Planned, ...] = ()
+    attacks: tuple[AttackConfig, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,15 @@ def read_suite(path: str | Path) -> Suite:
     if not models:
         models = [SuiteModel(None, DEFAULTS, n)]
     most = max(model.n for model in models)
-    planned = [each for table in top.tables("attack", ATTACK_KEYS) for each in _attacks(table, seed, most, models)]
-    if not planned:
+    config = [each for table in top.tables("attack", ATTACK_KEYS) for each in _attacks(table, seed, most, models)]
+    if not config:
         raise InputError(f"{path}: attack: got none, must be at least one [[attack]] table")
-    return Suite(path, data, alpha, tuple(_meeting(model, planned, path, alpha) for model in models))
+    return Suite(path, data, alpha, tuple(_meeting(model, config, path, alpha) for model in models))
 
 
-def _meeting(model: SuiteModel, planned: list[tuple[Planned, list[str]]], path: Path, alpha: float) -> SuiteModel:
+def _meeting(model: SuiteModel, config: list[tuple[AttackConfig, list[str]]], path: Path, alpha: float) -> SuiteModel:
     """The model with the attacks that are for it."""
-    meets = [each for each, names in planned if not names or model.name in names]
+    meets = [each for each, names in config if not names or model.name in names]
     if not meets:
         raise InputError(f"{path}: model: no attack is for {model.name}, must be at least one")
     files = [each.spec(detector="", alpha=alpha, n=1, data="", model="", weights="").path for each in meets]
@@ -124,24 +124,24 @@ def _detectors(table: _Table) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _attacks(table: _Table, seed: int, most: int, models: Sequence[SuiteModel]) -> list[tuple[Planned, list[str]]]:
+def _attacks(table: _Table, seed: int, most: int, models: Sequence[SuiteModel]) -> list[tuple[AttackConfig, list[str]]]:
     """One attack at each of its eps, and the names of the models that it is for, none for all of them."""
     name, norm, engine = table.text("name"), table.text("norm") or "linf", table.text("engine")
     n, parameters = table.whole("n", most, least=1), table.value("parameters", {}, (dict,))
     if name is None:
         raise InputError(f"{table.where}: name: is missing")
     with table.saying_where():
-        planned = [
-            Planned(name, float(eps), norm, engine, seed, n, parameters)
+        config = [
+            AttackConfig(name, float(eps), norm, engine, seed, n, parameters)
             for eps in dict.fromkeys(table.several("eps", float, []))
         ]
-        for each in planned:
+        for each in config:
             each.load()
     chosen = table.several("models", str, []) if "models" in table.values else []
     for model in chosen:
         if model not in (names := [each.name for each in models if each.name]):
             unknown_name(f"{table.where}: models", model, names)
-    return [(each, chosen) for each in planned]
+    return [(each, chosen) for each in config]
 
 
 class _Table:
