@@ -17,53 +17,63 @@ from torch import Tensor, nn
 
 import attacks
 from robustrecon import DefendedClassifier, InputError
-from robustrecon.bench import BenchmarkPlan, CellKey, measure, run, store
-from robustrecon.bench.key import attack_title
-from robustrecon.bench.model import BenchmarkModel, load_benchmark_model
-from robustrecon.bench.report import tables as report
+from robustrecon.bench import (
+    BenchmarkModel,
+    BenchmarkPlan,
+    CellKey,
+    CellResult,
+    load_benchmark_model,
+    measure,
+    run,
+    store,
+)
+from robustrecon.bench.images import Images
+from robustrecon.bench.report import cells as report
+from robustrecon.bench.report import model as model_report
 from robustrecon.bench.report.examples import draw_examples
+from robustrecon.bench.result import CellFailure, FiredCheck
 from robustrecon.data import Dataset
 from robustrecon.files import slug
 
-IMAGES = {  #              right, fell, caught | missed | stands | wrong when clean | rejected when clean
-    "y": [0, 1, 2, 3, 4],
-    "clean_label": [0, 1, 2, 9, 4],
-    "clean_score": [0.1, 0.2, 0.3, 0.4, 2.0],
-    "label": [5, 6, 2, 9, 4],
-    "score": [3.0, 0.5, 0.3, 0.4, 2.0],
-}
+IMAGES = Images(
+    # broken and caught | broken and missed | unbroken | wrong when clean | rejected when clean
+    y=[0, 1, 2, 3, 4],
+    clean_label=[0, 1, 2, 9, 4],
+    clean_score=[0.1, 0.2, 0.3, 0.4, 2.0],
+    label=[5, 6, 2, 9, 4],
+    score=[3.0, 0.5, 0.3, 0.4, 2.0],
+)
 
 
 def test_figures_counted_by_hand() -> None:
     found = measure(IMAGES, threshold=1.0)
-    assert found["clean"] == {"accuracy": 4 / 5, "rejection_rate": 1 / 5, "accepted_accuracy": 3 / 4}
-    assert found["attack"] == {"accuracy": 2 / 5, "success_rate": 2 / 4}
-    detection = found["detection"]
-    assert detection["undetected_success"] == 2 / 5  # image 1 and image 3, which was wrong all along
-    assert detection["auroc_success"] == (5 + 4) / 10  # pairs (clean, success) in the right order
-    assert found["robust_risk"] == 3 / 5  # images 1, 3 and 4
-    assert detection["tpr_at_fpr"] == {"0.01": 0.5, "0.05": 0.5, "0.10": 0.5}
+    assert (found.clean_accuracy, found.clean_rejection_rate, found.accepted_accuracy) == (4 / 5, 1 / 5, 3 / 4)
+    assert (found.accuracy, found.success_rate) == (2 / 5, 2 / 4)
+    assert found.undetected_success == 2 / 5  # image 1 and image 3, which was wrong all along
+    assert found.auroc_success == (5 + 4) / 10  # pairs (clean, success) in the right order
+    assert found.robust_risk == 3 / 5  # images 1, 3 and 4
+    assert found.tpr_at_fpr == {"0.01": 0.5, "0.05": 0.5, "0.10": 0.5}
 
 
 def test_interval_is_clopper_pearson() -> None:
-    low, high = measure(IMAGES, 1.0)["intervals"]["robust_risk"]
-    assert low == pytest.approx(beta.ppf(0.025, 3, 3))
-    assert high == pytest.approx(beta.ppf(0.975, 4, 2))
+    interval = measure(IMAGES, 1.0).intervals["robust_risk"]
+    assert interval is not None
+    assert interval == (pytest.approx(beta.ppf(0.025, 3, 3)), pytest.approx(beta.ppf(0.975, 4, 2)))
 
 
 def test_rates_without_a_denominator_are_null() -> None:
-    nothing_fell = {**IMAGES, "label": IMAGES["clean_label"], "score": IMAGES["clean_score"]}
-    found = measure(nothing_fell, 1.0)
-    assert found["detection"]["auroc_success"] is None
-    assert set(found["detection"]["tpr_at_fpr"].values()) == {None}
-    assert measure(nothing_fell, -1.0)["clean"]["accepted_accuracy"] is None
-    json.dumps(found, allow_nan=False)
+    nothing_broken = replace(IMAGES, label=IMAGES.clean_label, score=IMAGES.clean_score)
+    found = measure(nothing_broken, 1.0)
+    assert found.auroc_success is None
+    assert set(found.tpr_at_fpr.values()) == {None}
+    assert measure(nothing_broken, -1.0).accepted_accuracy is None
+    json.dumps(found.to_json(), allow_nan=False)
 
 
-@pytest.mark.parametrize("images", [{key: [] for key in IMAGES}, {**IMAGES, "y": [1]}])
-def test_bad_columns(images: dict[str, Any]) -> None:
+@pytest.mark.parametrize("columns", [([], [], [], [], []), ([1], [1], [0.0], [1, 2], [0.0])])
+def test_columns_of_no_or_different_lengths_are_refused(columns: Any) -> None:
     with pytest.raises(InputError, match="images: must be n > 0"):
-        measure(images, 1.0)
+        Images(*columns)
 
 
 @settings(max_examples=50, deadline=None)
@@ -72,17 +82,18 @@ def test_figures_hang_together(n: int, seed: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)
     y, clean_label = rng.integers(0, 3, (2, n))
     label = np.where(clean_label == y, rng.integers(0, 3, n), clean_label)
-    images = {"y": y, "clean_label": clean_label, "clean_score": rng.normal(size=n), "label": label}
-    found = measure({**images, "score": rng.normal(size=n)}, threshold)
-    assert found["attack"]["accuracy"] <= found["clean"]["accuracy"]
-    assert found["detection"]["undetected_success"] <= 1 - found["attack"]["accuracy"] + 1e-12
-    assert found["robust_risk"] >= found["detection"]["undetected_success"]
-    assert found["robust_risk"] >= 1 - found["clean"]["accuracy"] - 1e-12
-    for name, interval in found["intervals"].items():
-        part = found
+    found = measure(Images(y, clean_label, rng.normal(size=n), label, rng.normal(size=n)), threshold)
+    assert found.accuracy <= found.clean_accuracy
+    assert found.undetected_success <= 1 - found.accuracy + 1e-12
+    assert found.robust_risk >= found.undetected_success
+    assert found.robust_risk >= 1 - found.clean_accuracy - 1e-12
+    stored = found.to_json()
+    for name, interval in found.intervals.items():
+        part: Any = stored
         for key in name.split("."):
             part = part[key]
         if part is not None:
+            assert interval is not None
             assert interval[0] <= part <= interval[1]
 
 
@@ -91,7 +102,7 @@ def target(model_dir: Path) -> BenchmarkModel:
     return load_benchmark_model(model_dir)
 
 
-def quick(target: BenchmarkModel, out: Path, **changes: Any) -> list[dict[str, Any]]:
+def quick(target: BenchmarkModel, out: Path, **changes: Any) -> list[Any]:
     settings = {"eps": [0.2], "steps": 3, "n": 40, "detectors": ["label_margin", "global_error"]} | changes
     plan = BenchmarkPlan(settings.pop("names", ["fgsm", "pgd"]), **settings)
     return run(target, plan, out, progress=False)
@@ -101,8 +112,9 @@ def test_a_cell_has_every_key(target: BenchmarkModel, tmp_path: Path) -> None:
     results = quick(target, tmp_path)
     assert len(results) == 4
     for result in results:
-        stored = json.loads((tmp_path / CellKey(**result["spec"]).path).read_text())
-        assert stored == result
+        stored = json.loads((tmp_path / result.key.path).read_text())
+        assert stored == result.to_json()
+        assert CellResult.from_json(stored) == result
         keys = ["data", "model", "detector", "attack", "engine", "norm", "eps", "steps", "seed", "n", "alpha"]
         assert set(keys) <= set(stored["spec"])
         assert set(stored["clean"]) == {"accuracy", "rejection_rate", "accepted_accuracy"}
@@ -113,7 +125,7 @@ def test_a_cell_has_every_key(target: BenchmarkModel, tmp_path: Path) -> None:
         assert isinstance(stored["checks"], list)
         for key in ("robust_risk", "seconds", "images_per_second"):
             assert isinstance(stored[key], float)
-    assert results[0]["spec"] | {"weights": ""} == {
+    assert results[0].key.to_json() | {"weights": ""} == {
         "data": "digits",
         "model": "style-memory-brief",
         "weights": "",
@@ -132,8 +144,7 @@ def test_a_cell_has_every_key(target: BenchmarkModel, tmp_path: Path) -> None:
 
 def test_figures_can_be_computed_again_from_the_file(target: BenchmarkModel, tmp_path: Path) -> None:
     for result in quick(target, tmp_path):
-        again = measure(result["images"], result["detection"]["threshold"])
-        assert again == {key: result[key] for key in again}
+        assert measure(result.images, result.metrics.threshold) == result.metrics
 
 
 def test_what_is_done_is_not_run_again(target: BenchmarkModel, tmp_path: Path) -> None:
@@ -141,34 +152,28 @@ def test_what_is_done_is_not_run_again(target: BenchmarkModel, tmp_path: Path) -
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     assert quick(target, tmp_path, names=["pgd"]) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == stamps
-    path = tmp_path / CellKey(**first[0]["spec"]).path
+    path = tmp_path / first[0].key.path
     path.write_text(path.read_text()[:100])  # half a file, as a crash of the machine may leave
-    assert [result["images"] for result in quick(target, tmp_path, names=["pgd"])] == [
-        result["images"] for result in first
-    ]
+    again = quick(target, tmp_path, names=["pgd"])
+    assert [result.images for result in again] == [result.images for result in first]
     other = quick(target, tmp_path, names=["pgd"], n=30)
-    assert other[0]["spec"]["n"] == 30
-    retrained = replace(target, weights="other")
-    assert quick(retrained, tmp_path, names=["pgd"])[0]["spec"]["weights"] == "other"
+    assert other[0].key.n == 30
 
 
 def test_an_attack_that_knows_the_detector_gets_each_detector(target: BenchmarkModel, tmp_path: Path) -> None:
     margin, error = quick(target, tmp_path, names=["selective"])
-    assert margin["knows_detector"]
-    assert error["knows_detector"]
-    assert (
-        margin["images"]["distance"] != error["images"]["distance"]
-        or margin["images"]["label"] != error["images"]["label"]
-    )
+    assert margin.knows_detector
+    assert error.knows_detector
+    assert margin.images.distance != error.images.distance or margin.images.label != error.images.label
     blind = quick(target, tmp_path, names=["pgd"])
-    assert blind[0]["images"]["label"] == blind[1]["images"]["label"]
-    assert margin["detection"]["undetected_success"] > blind[0]["detection"]["undetected_success"]
+    assert blind[0].images.label == blind[1].images.label
+    assert margin.metrics.undetected_success > blind[0].metrics.undetected_success
 
 
 def test_l2_and_other_engines(target: BenchmarkModel, tmp_path: Path) -> None:
     (result, _) = quick(target, tmp_path, names=["pgd"], norm="l2", eps=[1.5], engine="art")
-    assert result["spec"]["engine"] == "art"
-    assert max(result["images"]["distance"]) <= 1.5 + 1e-5
+    assert result.key.engine == "art"
+    assert max(result.images.distance) <= 1.5 + 1e-5
     assert (tmp_path / "digits" / "style-memory-brief" / "label_margin" / "pgd-art-l2-1.5-s0-steps=3.json").exists()
 
 
@@ -182,25 +187,28 @@ class Hopeless(attacks.Attack):
 
 
 def test_a_failed_cell_is_recorded_and_the_others_go_on(target: BenchmarkModel, tmp_path: Path) -> None:
-    failed, _, *others = quick(target, tmp_path, names=["test_bench:Hopeless", "fgsm"])
-    assert failed["status"] == "failed"
-    assert failed["error"] == "NonFiniteLoss: the loss is not finite"
-    assert [result["spec"]["attack"] for result in others] == ["fgsm", "fgsm"]
-    assert store.find(tmp_path, CellKey(**failed["spec"])) is None, "it is tried again"
-    assert len(store.read_all(tmp_path)) == len(store.read_failures(tmp_path)) == 2
-    text = report.write(tmp_path, failed["spec"])[0].read_text()
+    failure, _, *others = quick(target, tmp_path, names=["test_bench:Hopeless", "fgsm"])
+    assert isinstance(failure, CellFailure)
+    assert failure.error == "NonFiniteLoss: the loss is not finite"
+    assert [result.key.attack for result in others] == ["fgsm", "fgsm"]
+    assert store.find(tmp_path, failure.key) is None, "it is tried again"
+    stored = store.read_folder(tmp_path)
+    assert len(stored.results) == len(stored.failures) == 2
+    assert json.loads((tmp_path / failure.key.path).read_text())["status"] == "failed"
+    text = model_report.write(tmp_path, failure.key)[0].read_text()
     assert "FAILED" in text
     assert "the loss is not finite" in text
 
 
 def test_results_on_other_data_are_not_taken_for_these(target: BenchmarkModel, tmp_path: Path) -> None:
     result = quick(target, tmp_path)[0]
-    spec = CellKey(**result["spec"])
-    assert spec.data_fingerprint == target.data.fingerprint
-    assert store.find(tmp_path, replace(spec, data_fingerprint="other")) is None
-    del result["spec"]["data_fingerprint"]
-    (tmp_path / spec.path).write_text(json.dumps(result))
-    assert store.find(tmp_path, spec) is not None, "one without a fingerprint stands for any"
+    key = result.key
+    assert key.data_fingerprint == target.data.fingerprint
+    assert store.find(tmp_path, replace(key, data_fingerprint="other")) is None
+    stored = result.to_json()
+    del stored["spec"]["data_fingerprint"]
+    (tmp_path / key.path).write_text(json.dumps(stored))
+    assert store.find(tmp_path, key) is not None, "one without a fingerprint stands for any"
 
 
 class Broken(attacks.Attack):
@@ -217,7 +225,7 @@ class Broken(attacks.Attack):
 def test_any_error_of_a_blind_attack_is_recorded_once_tried(target: BenchmarkModel, tmp_path: Path) -> None:
     Broken.runs = 0
     results = quick(target, tmp_path, names=["test_bench:Broken"])
-    assert [result["error"] for result in results] == ["KeyError: 'eps'"] * 2
+    assert [result.error for result in results] == ["KeyError: 'eps'"] * 2
     assert Broken.runs == 1
 
 
@@ -234,35 +242,34 @@ def test_what_killed_runs_left_is_cleared(target: BenchmarkModel, tmp_path: Path
     assert [path.exists() for path in (old, new, other)] == [False, True, True]
 
 
-def test_what_beat_us_is_kept_exactly(target: BenchmarkModel, tmp_path: Path) -> None:
+def test_images_that_broke_classifier_and_detector_are_kept_exactly(target: BenchmarkModel, tmp_path: Path) -> None:
     (result,) = quick(target, tmp_path, names=["selective"], steps=20, detectors=["global_error"])
-    kept = store.read_undetected(tmp_path, CellKey(**result["spec"]))
+    kept = store.read_images(tmp_path, result.key)
     assert kept is not None
     index, x = kept
     assert 0 < len(index) <= 16
-    columns = result["images"]
     defended = DefendedClassifier(target.model, "global_error").calibrate(target.data.calibration.x, 0.05)
     verdict = defended.inspect(x)
-    assert verdict.label.tolist() == [columns["label"][i] for i in index]
+    assert verdict.label.tolist() == [result.images.label[i] for i in index]
     assert (verdict.label != target.data.test.y[index]).all()
     assert not (verdict.score > defended.threshold + 1e-3).any()
     moved = (x - target.data.test.x[index]).flatten(1).abs().amax(1)
-    assert moved.tolist() == pytest.approx([columns["distance"][i] for i in index])
+    assert moved.tolist() == pytest.approx([result.images.distance[i] for i in index])
 
 
 def test_parameters_are_part_of_a_cell() -> None:
     plain = CellKey("d", "m", "w", "label_margin", "pgd", "torchattacks", "linf", 0.1, 40, 0, 10, 0.05)
     assert plain.path.name == "pgd-linf-0.1-s0.json"
-    assert "parameters" not in plain.as_dict()
+    assert "parameters" not in plain.to_json()
     other = replace(plain, steps=100, engine="own", parameters={"restarts": 5, "alpha": 0.01})
     assert other.path.name == "pgd-own-linf-0.1-s0-steps=100-alpha=0.01-restarts=5.json"
-    assert attack_title(other.as_dict()) == "pgd-100 by own alpha=0.01 restarts=5"
-    assert CellKey(**other.as_dict()) == other
+    assert other.title == "pgd-100 by own alpha=0.01 restarts=5"
+    assert CellKey.from_json(other.to_json()) == other
 
 
 def test_report_and_pictures(target: BenchmarkModel, tmp_path: Path) -> None:
     results = quick(target, tmp_path)
-    written = report.write(tmp_path, results[0]["spec"], log_x=True)
+    written = model_report.write(tmp_path, results[0].key, log_x=True)
     text = written[0].read_text()
     assert text.count("| fgsm") == 2
     assert "Not every detector here was attacked" in text
@@ -271,14 +278,14 @@ def test_report_and_pictures(target: BenchmarkModel, tmp_path: Path) -> None:
     assert sheet is not None
     assert sheet.stat().st_size > 10_000
     aware = quick(target, tmp_path, names=["selective"])
-    assert "attacks that know the detector are the ones to judge it by" in report.markdown(aware)
+    assert "attacks that know the detector are the ones to judge it by" in model_report.markdown(aware)
 
 
 def test_a_fired_check_stands_beside_its_figure(target: BenchmarkModel, tmp_path: Path) -> None:
     (result, *_) = quick(target, tmp_path)
-    doubtful = result | {"checks": [{"name": "loss-not-risen", "message": "on 9% the loss did not rise"}]}
+    doubtful = replace(result, checks=(FiredCheck("loss-not-risen", "on 9% the loss did not rise"),))
     assert "loss-not-risen" in report.table([doubtful])
-    assert "on 9% the loss did not rise" in report.markdown([doubtful])
+    assert "on 9% the loss did not rise" in model_report.markdown([doubtful])
 
 
 @pytest.mark.parametrize(
@@ -327,4 +334,5 @@ def test_slug() -> None:
 def test_results_of_another_kind_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "speed.json").write_text('{"rows": []}')
     (tmp_path / "broken.json").write_text("{")
-    assert store.read_all(tmp_path) == []
+    stored = store.read_folder(tmp_path)
+    assert (stored.results, stored.failures, len(stored.foreign)) == ([], [], 2)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from robustrecon import DefendedClassifier, InputError, StyleMemoryNet
-from robustrecon.bench import BenchmarkPlan, run
+from robustrecon.bench import BenchmarkPlan, CellResult, run
 from robustrecon.bench.model import load_benchmark_model
 from robustrecon.data import Dataset
 from robustrecon.detectors import (
@@ -234,9 +234,11 @@ class TestAnyOf:
 def test_an_attack_and_a_benchmark_take_several_scores_as_one(model_dir: Path, tmp_path: Path) -> None:
     plan = BenchmarkPlan(["selective"], eps=[0.3], steps=10, n=40, detectors=[ANY, "label_margin"])
     joint, alone = run(load_benchmark_model(model_dir), plan, tmp_path, progress=False)
-    assert joint["detection"]["threshold"] == 0
-    assert joint["spec"]["detector"] == ANY
-    assert joint["attack"]["success_rate"] > 0.5
-    assert joint["detection"]["undetected_success"] <= alone["detection"]["undetected_success"] + 0.1
-    assert not [sign for sign in joint["checks"] if "gradient" in sign["name"]]
+    assert isinstance(joint, CellResult)
+    assert isinstance(alone, CellResult)
+    assert joint.metrics.threshold == 0
+    assert joint.key.detector == ANY
+    assert joint.metrics.success_rate > 0.5
+    assert joint.metrics.undetected_success <= alone.metrics.undetected_success + 0.1
+    assert not [check for check in joint.checks if "gradient" in check.name]
     assert any(ANY_FOLDER in str(path) for path in tmp_path.rglob("*.json"))

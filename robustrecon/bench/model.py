@@ -1,12 +1,15 @@
-"""What is attacked or asked: a model with its data, trained first where there is none."""
+"""What is attacked or asked: a model with its data; the default model is trained where no model is named."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .. import checkpoint
 from ..data import Dataset, load_data
@@ -25,16 +28,32 @@ class BenchmarkModel:
     """What is attacked.
 
     Attributes:
-        model: with `forward` and `class_energies`.
+        model: gives logits (B, K) of images (B, C, H, W) in [0, 1], and has whatever else the detectors ask for.
         name: what tables call it.
-        weights: what tells it from others of that name, the hash of its weights say.
         data: what it is calibrated and tested on.
     """
 
     model: nn.Module
     name: str
-    weights: str
     data: Dataset
+
+    @property
+    def weights(self) -> str:
+        """Hash of the model's parameters and buffers as they are now; of its repr where it has none.
+
+        A model that was trained again has another, and so is measured again.
+        """
+        tensors = {
+            name: _as_bytes(value) for name, value in self.model.state_dict().items() if isinstance(value, Tensor)
+        }
+        if not tensors:
+            return hashlib.sha256(repr(self.model).encode()).hexdigest()[:16]
+        return checkpoint.digest(tensors)[:16]
+
+
+def _as_bytes(tensor: Tensor) -> Tensor:
+    """The memory of a tensor of any type, bfloat16 too, as uint8."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
 def load_benchmark_model(
@@ -44,7 +63,7 @@ def load_benchmark_model(
     device: str = "auto",
     progress: bool = True,
 ) -> BenchmarkModel:
-    """The model and its data; without a model, the default one for the data, trained once and kept in `runs/`.
+    """A model and its data; without a model, the default one for the data, trained once and kept in `runs/`.
 
     Args:
         model: a folder that `robustrecon train` wrote, a .safetensors file, or a shipped model's name.
@@ -77,17 +96,30 @@ def load_benchmark_model(
             f"{loaded.n_classes} of {loaded.image_shape} for the model {model}"
         )
     trained_on = card.get("data", {})
-    if trained_on.get("name") == dataset.name and trained_on.get("fingerprint") != dataset.fingerprint:
-        raise InputError(
-            f"data: {dataset.name} has changed since {model} was trained on it, so that calibration and test images "
-            "may be among those it was trained on; train anew"
-        )
+    check_unseen(dataset, trained_on, model)
     recipe = card.get("recipe", {}).get("name")
     name = f"{loaded.name}-{recipe}" if recipe else loaded.name
     if trained_on.get("name", dataset.name) != dataset.name:
         name += f"-of-{trained_on['name']}"
-    weights = checkpoint.digest(loaded.state_dict())[:16]
-    return BenchmarkModel(loaded.to(place), name, weights, dataset)
+    return BenchmarkModel(loaded.to(place), name, dataset)
+
+
+def check_unseen(data: Dataset, trained_on: Mapping[str, object], model: str | Path) -> None:
+    """Whether calibration and test images were kept from the training of a model.
+
+    Args:
+        data: what it is to be calibrated and tested on.
+        trained_on: what its card says of the data that it was trained on.
+        model: its path, for the message.
+
+    Raises:
+        InputError: the data has changed since the training, so that it is split in another way.
+    """
+    if trained_on.get("name") == data.name and trained_on.get("fingerprint") != data.fingerprint:
+        raise InputError(
+            f"data: {data.name} has changed since {model} was trained on it, so that calibration and test images "
+            "may be among those it was trained on; train anew"
+        )
 
 
 def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> None:

@@ -114,7 +114,7 @@ def _killed(backend: str) -> tuple[type[Exception], ...]:
 
 
 @contextlib.contextmanager
-def _backend(workers: int, backend: str) -> Iterator[dict[str, Any]]:
+def _backend(workers: int, backend: str) -> Iterator[dict[str, object]]:
     """What joblib is to be told of the backend; a cluster that is started here ends with it."""
     if backend == "dask":
         with _dask_client(workers) as client:

@@ -5,35 +5,34 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import attacks, provenance
+from .. import attacks
 from ..defence import DefendedClassifier
 from ..detectors import images_needed, load_score, parts
 from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
 from ..types import InputError, Verdict
 from . import store
+from .images import Images
 from .key import CellKey
-from .metrics import flags, measure
+from .metrics import measure
 from .model import BenchmarkModel
 from .plan import AttackConfig, BenchmarkPlan
+from .result import Cell, CellFailure, CellResult, Environment, FiredCheck
 
 KEPT = 16  # undetected successes whose images are stored with a cell
 
 
-def run(
-    target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path = "results", progress: bool = True
-) -> list[dict[str, Any]]:
-    """Measure every detector under every attack at every eps; returns the cells' results in that order.
+def run(target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path = "results", progress: bool = True) -> list[Cell]:
+    """Measure every detector under every attack at every eps; returns the cells in that order.
 
-    A cell that failed (a loss that is not finite, a goal that the attack cannot pursue, any error) is recorded as
+    A cell that failed (a loss that is not finite, a goal that the attack does not support, any error) is recorded as
     failed, with its error, and the others go on; it is tried again the next time.
 
     Args:
@@ -47,7 +46,7 @@ def run(
     """
     check_writable(Path(out))
     bench = Bench(target, plan.detectors, plan.alpha, max(config.n for config in plan.attacks), Path(out), progress)
-    return [result for config in plan.attacks for result in bench.cells(config)]
+    return [cell for config in plan.attacks for cell in bench.cells(config)]
 
 
 class Bench:
@@ -55,7 +54,7 @@ class Bench:
 
     Args:
         target: the model and its data.
-        detectors: names of scores.
+        detectors: names of detectors.
         alpha: bound on the false-alarm rate.
         n: the most test images that an attack gets.
         root: folder of all results.
@@ -74,13 +73,13 @@ class Bench:
         root: Path,
         progress: bool,
     ) -> None:
-        calibrating = len(target.data.calibration)
-        needed = max(images_needed(alpha, len(parts(load_score(detector)))) for detector in detectors)
+        calibrating, needed = len(target.data.calibration), _calibration_images_needed(detectors, alpha)
         if calibrating < needed:
             raise InputError(
                 f"alpha: got {alpha}, needs {needed} calibration images, {target.data.name} has {calibrating}"
             )
         self.target, self.alpha, self.root, self.progress = target, alpha, root, progress
+        self.weights = target.weights
         self.defences = {detector: DefendedClassifier(target.model, detector) for detector in detectors}
         part = target.data.test.head(n)
         self.device = device_of(target.model)
@@ -88,54 +87,47 @@ class Bench:
         self._clean: dict[str, Verdict] = {}
         clear_partial(root / self.folder)
 
-    def cells(self, config: AttackConfig, detectors: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """One result a detector (all by default); an attack that does not know the detector is run once for all."""
-        aware = config.load().knows_detector
-        attacked: _Attacked | Exception | None = None
-        results = []
-        for detector in self.defences if detectors is None else detectors:
-            spec = self.spec(config, detector)
-            result = self.done(config, detector)
-            if result is None:
-                if attacked is None or aware:
-                    attacked = self._attempt(config, detector)
-                try:
-                    if isinstance(attacked, Exception):
-                        raise attacked
-                    result = {"spec": spec.as_dict(), **self._result(attacked, detector)}
-                except Exception as error:  # whatever it is, the other cells go on
-                    result = store.failure(spec, error, provenance.environment(self.device))
-                    if self.progress:
-                        print(f"failed: {self.root / spec.path}: {result['error']}", file=sys.stderr)
-                else:
-                    self._keep_undetected(spec, attacked, result)
-                store.write(self.root, spec, result)
-            elif self.progress:
-                print(f"done before: {self.root / spec.path}", file=sys.stderr)
-            results.append(result)
-        return results
+    @property
+    def folder(self) -> Path:
+        """Where this model's results are, below the folder of all results."""
+        return CellKey.folder_of(self.target.data.name, self.target.name)
 
-    def done(self, config: AttackConfig, detector: str) -> dict[str, Any] | None:
-        """The stored result of a cell, or None where it is to be run."""
-        # An attack of the user's own may have changed since: it is run anew.
-        return store.find(self.root, self.spec(config, detector)) if config.engine_name() is not None else None
+    @property
+    def environment(self) -> Environment:
+        """Where cells are measured."""
+        return Environment.of(self.device)
 
-    def spec(self, config: AttackConfig, detector: str) -> CellKey:
+    def key(self, config: AttackConfig, detector: str) -> CellKey:
         """The cell of this model."""
-        spec = config.spec(
+        return config.key(
             detector=detector,
             alpha=self.alpha,
             n=min(config.n, len(self.y)),
             data=self.target.data.name,
             model=self.target.name,
-            weights=self.target.weights,
+            weights=self.weights,
+            data_fingerprint=self.target.data.fingerprint,
         )
-        return replace(spec, data_fingerprint=self.target.data.fingerprint)
 
-    @property
-    def folder(self) -> Path:
-        """Where this model's results are, below the folder of all results."""
-        return CellKey.folder_of(self.target.data.name, self.target.name)
+    def done(self, config: AttackConfig, detector: str) -> CellResult | None:
+        """The stored result of a cell; None where it is to be run, or its images are to be made again."""
+        result = self._stored(config, detector)
+        return result if result is not None and store.has_images(self.root, result) else None
+
+    def cells(self, config: AttackConfig, detectors: Sequence[str] | None = None) -> list[Cell]:
+        """One cell a detector (all by default); an attack that does not know the detector is run once for all."""
+        attacked: _Attacked | Exception | None = None
+        cells: list[Cell] = []
+        for detector in self.defences if detectors is None else detectors:
+            key, stored = self.key(config, detector), self._stored(config, detector)
+            if stored is not None and store.has_images(self.root, stored):
+                self._say(f"done before: {self.root / key.path}")
+                cells.append(stored)
+                continue
+            if attacked is None or config.attack.knows_detector:
+                attacked = self._attempt(config, detector)
+            cells.append(self._cell(key, detector, attacked, stored))
+        return cells
 
     def calibrated(self, detector: str) -> DefendedClassifier:
         """The model defended by a detector."""
@@ -147,32 +139,26 @@ class Bench:
 
     def attack(self, config: AttackConfig, detector: str) -> _Attacked:
         """Attack the images that are classified correctly when clean; the others stay as they are."""
-        attack = config.load()
+        attack = config.attack
         victim: nn.Module = self.target.model
         goal: attacks.Goal = attacks.Misclassified()
         if attack.knows_detector:
             victim = self.calibrated(detector)
             goal = goal & attacks.Undetected(victim.threshold)
         images, truth = self.x[: config.n], self.y[: config.n]
-        right = (self._labels[: config.n] == truth).nonzero()[:, 0]
-        x, y = images[right], truth[right]
-        moved, distance = images.clone(), torch.zeros(len(images), device=self.device)
+        correct = (self._labels[: config.n] == truth).nonzero()[:, 0]
+        x, y = images[correct], truth[correct]
+        x_adv, distance = images.clone(), torch.zeros(len(images), device=self.device)
         fired: list[attacks.Check] = []
         started = time.monotonic()
-        if len(right):
+        if len(correct) and attack.threat.eps > 0:  # a budget of nothing leaves every image as it is
             title = f"{config.name} {attack.threat.norm} {attack.threat.eps:g}"
             with Progress(title, len(y), "images", self.progress) as bar:
                 outcome = attack(victim, x, y, goal, advance=bar.advance)
-            moved[right], distance[right] = outcome.x, outcome.distance
+            x_adv[correct], distance[correct] = outcome.x, outcome.distance
             fired = attacks.check(victim, x, y, outcome, goal, attack)
-        seconds = time.monotonic() - started
-        return _Attacked(moved, distance, attack.knows_detector, [asdict(sign) for sign in fired], seconds)
-
-    def _attempt(self, config: AttackConfig, detector: str) -> _Attacked | Exception:
-        try:
-            return self.attack(config, detector)
-        except Exception as error:
-            return error
+        checks = tuple(FiredCheck(check.name, check.message) for check in fired)
+        return _Attacked(x_adv, distance, attack.knows_detector, checks, time.monotonic() - started)
 
     @cached_property
     def _labels(self) -> Tensor:
@@ -181,34 +167,75 @@ class Bench:
         with evaluating(model):
             return batched(lambda part: (model(part).argmax(1),), self.x)[0]
 
-    def _result(self, attacked: _Attacked, detector: str) -> dict[str, Any]:
+    def _stored(self, config: AttackConfig, detector: str) -> CellResult | None:
+        # An attack of the user's own may have changed since: it is run anew.
+        return store.find(self.root, self.key(config, detector)) if config.engine_name is not None else None
+
+    def _attempt(self, config: AttackConfig, detector: str) -> _Attacked | Exception:
+        try:
+            return self.attack(config, detector)
+        except Exception as error:
+            return error
+
+    def _cell(self, key: CellKey, detector: str, attacked: _Attacked | Exception, stored: CellResult | None) -> Cell:
+        """Judge and store what was attacked; a result that was stored before stays, and gets its images again."""
+        try:
+            if isinstance(attacked, Exception):
+                raise attacked
+            result = self._result(key, attacked, detector)
+        except Exception as error:  # whatever it is, the other cells go on
+            failure = CellFailure.of(key, error, self.environment)
+            self._say(f"failed: {self.root / key.path}: {failure.error}")
+            if stored is not None:
+                return stored
+            store.write(self.root, failure)
+            return failure
+        self._keep_images(result, attacked, empty=stored is not None)
+        if stored is not None:
+            return stored
+        store.write(self.root, result)
+        return result
+
+    def _result(self, key: CellKey, attacked: _Attacked, detector: str) -> CellResult:
         started, n = time.monotonic(), len(attacked.x)
         defended = self.calibrated(detector)
         clean, verdict = self._clean[detector], defended.inspect(attacked.x)
         seconds = attacked.seconds + time.monotonic() - started
-        images = {
-            "y": self.y[:n].tolist(),
-            "clean_label": clean.label[:n].tolist(),
-            "clean_score": _digits(clean.score[:n]),
-            "label": verdict.label.tolist(),
-            "score": _digits(verdict.score),
-            "distance": _digits(attacked.distance),
-        }
-        return {
-            **measure(images, defended.threshold),
-            "knows_detector": attacked.knows_detector,
-            "checks": attacked.checks,
-            "environment": provenance.environment(self.device),
-            "seconds": seconds,
-            "images_per_second": n / seconds,
-            "images": images,
-        }
+        images = Images(
+            y=tuple(self.y[:n].tolist()),
+            clean_label=tuple(clean.label[:n].tolist()),
+            clean_score=_digits(clean.score[:n]),
+            label=tuple(verdict.label.tolist()),
+            score=_digits(verdict.score),
+            distance=_digits(attacked.distance),
+        )
+        return CellResult(
+            key=key,
+            metrics=measure(images, defended.threshold),
+            knows_detector=attacked.knows_detector,
+            checks=attacked.checks,
+            environment=self.environment,
+            seconds=seconds,
+            images_per_second=n / seconds,
+            images=images,
+        )
 
-    def _keep_undetected(self, spec: CellKey, attacked: _Attacked, result: dict[str, Any]) -> None:
-        """Store the first images that beat both classifier and detector, for a report's pictures."""
-        fell = flags(result)
-        index = torch.from_numpy(fell.right & fell.undetected).nonzero()[:KEPT, 0]
-        store.write_undetected(self.root, spec, index, attacked.x[index.to(self.device)].cpu())
+    def _keep_images(self, result: CellResult, attacked: _Attacked, empty: bool) -> None:
+        """Store the first images that beat both classifier and detector, for a report's pictures.
+
+        Where there are none, only a cell whose images were lost gets a file, an empty one: it is not attacked for
+        them a second time.
+        """
+        flags = result.flags
+        index = torch.from_numpy(flags.correct & flags.undetected).nonzero()[:KEPT, 0]
+        if len(index) or empty:
+            store.write_images(self.root, result.key, index, attacked.x[index.to(self.device)].cpu())
+        else:
+            store.remove_images(self.root, result.key)
+
+    def _say(self, line: str) -> None:
+        if self.progress:
+            print(line, file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -216,10 +243,15 @@ class _Attacked:
     x: Tensor
     distance: Tensor
     knows_detector: bool
-    checks: list[dict[str, str]]
+    checks: tuple[FiredCheck, ...]
     seconds: float
 
 
-def _digits(values: Tensor) -> list[float]:
+def _calibration_images_needed(detectors: Sequence[str], alpha: float) -> int:
+    return max(images_needed(alpha, len(parts(load_score(detector)))) for detector in detectors)
+
+
+def _digits(values: Tensor) -> tuple[float, ...]:
     """float32 values with as many digits as tell them apart; one that is not a number is as suspicious as can be."""
-    return [float(f"{value:.9g}") for value in values.nan_to_num(nan=torch.finfo(values.dtype).max).tolist()]
+    finite = values.nan_to_num(nan=torch.finfo(values.dtype).max)
+    return tuple(float(f"{value:.9g}") for value in finite.tolist())

@@ -1,101 +1,109 @@
-"""Pictures: ROC curves of all cells, and sheets that show why inputs were flagged."""
+"""Sheets of images that an attack broke: clean, attacked, and what the model draws of them under three labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...defence import DefendedClassifier
-from ...plotting import COLOURS, LINES, STYLE, write
+from ...files import slug
+from ...plotting import COLOURS, STYLE, write
 from .. import store
-from ..key import CellKey, attack_title, budget
-from ..metrics import flags, roc_of_successes
 from ..model import BenchmarkModel
 from ..plan import AttackConfig
+from ..result import CellResult
 from ..runner import Bench
 
-MOST_ACROSS = 4  # panels side by side
 
-
-def roc(results: Sequence[dict[str, Any]], path: Path, log_x: bool = False) -> Path:
-    """ROC curves of every cell, clean against successful adversarial images: a panel an attack.
-
-    Colour is the budget, line style the detector. `log_x` shows the false-positive rate on a logarithmic axis,
-    where a detector earns its keep.
-    """
-    attacks = list(dict.fromkeys(attack_title(result["spec"]) for result in results))
-    ordered = sorted(results, key=lambda result: (result["spec"]["norm"], result["spec"]["eps"]))
-    budgets = list(dict.fromkeys(budget(result["spec"]) for result in ordered))
-    detectors = list(dict.fromkeys(result["spec"]["detector"] for result in results))
-    with mpl.rc_context(STYLE):
-        across = min(len(attacks), MOST_ACROSS)
-        down = -(-len(attacks) // across)
-        figure = Figure(figsize=(max(6.4, 0.8 + 3.6 * across), 0.8 + 3.6 * down), layout="constrained")
-        grid = figure.subplots(down, across, squeeze=False, sharey=True)
-        panels = grid.flatten()
-        for panel in panels[len(attacks) :]:
-            panel.remove()
-        for panel, attack in zip(panels, attacks, strict=False):
-            for result in (result for result in results if attack_title(result["spec"]) == attack):
-                _curve(panel, result, budgets, detectors)
-            panel.set(title=attack, xlabel="false positive rate", ylim=(0, 1.01))
-            panel.grid(alpha=0.25)
-            if log_x:
-                panel.set(xscale="log", xlim=(1 / results[0]["spec"]["n"], 1))
-            else:
-                panel.set(xlim=(-0.01, 1))
-            chance = np.geomspace(1e-4, 1)
-            panel.plot(chance, chance, color="0.8", linewidth=0.8)
-        for panel in grid[:, 0]:
-            panel.set_ylabel("true positive rate, successful attacks")
-        handles, labels = _legend(budgets, detectors)
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
-        spec = results[0]["spec"]
-        figure.suptitle(f"{spec['data']}, {spec['model']}, n = {spec['n']}")
-        return write(figure, path)
+def draws(model: nn.Module) -> bool:
+    """Whether a model has what a sheet shows: drawings under a label, and class energies."""
+    return all(callable(getattr(model, name, None)) for name in ("reconstruct", "class_energies"))
 
 
 def draw_examples(
-    target: BenchmarkModel, results: Sequence[dict[str, Any]], path: Path, most: int = 8, among: int = 64
+    target: BenchmarkModel, results: Sequence[CellResult], path: Path, most: int = 8, among: int = 64
 ) -> Path | None:
-    """Attack the first `among` test images again and draw up to `most` that fell; None if none did.
+    """Attack the first `among` test images again and draw up to `most` broken ones.
 
-    Of the results, it is the one that tells most of the detector: where it is closest to catching half of what fell.
+    Of the results, it is the one that tells most of the detector: where it is closest to catching half of the broken
+    images. None, and no file, where no attack broke any, or for a model that draws nothing.
     """
-    result = max(store.measured(results), key=_divided)
-    spec = CellKey(**result["spec"])
-    bench = Bench(target, [spec.detector], spec.alpha, min(among, spec.n), path.parent, progress=False)
-    attacked, defended = bench.attack(AttackConfig.again(spec), spec.detector), bench.calibrated(spec.detector)
-    right = attacked.distance > 0
-    picked = pick_examples(defended, bench.x[right], attacked.x[right], bench.y[right], most)
-    if not picked:
-        path.unlink(missing_ok=True)  # of an earlier run
-        return None
-    title = (
-        f"{spec.data}, {spec.model}, {attack_title(result['spec'])} {budget(result['spec'])}: rejected ones first, "
-        f"half of each where there are\n{spec.detector} rejects scores above {defended.threshold:.4g}; "
-        f"of all attacked images that fell it accepts {_accepted(result):.0%}"
-    )
-    return examples(picked, target.data.classes, path, title)
+    broken = [result for result in results if result.flags.broken.any()]
+    if broken and draws(target.model):
+        result = max(broken, key=_divided)
+        key = result.key
+        bench = Bench(target, [key.detector], key.alpha, min(among, key.n), path.parent, progress=False)
+        attacked = bench.attack(AttackConfig.again(key), key.detector)
+        defended, moved = bench.calibrated(key.detector), attacked.distance > 0
+        picked = pick_examples(defended, bench.x[moved], attacked.x[moved], bench.y[moved], most)
+        if picked:
+            title = (
+                f"{key.data}, {key.model}, {key.title} {key.budget}: rejected ones first, "
+                f"half of each where there are\n{key.detector} rejects scores above {defended.threshold:.4g}; "
+                f"of all images that the attack broke it accepts {_accepted(result):.0%}"
+            )
+            return draw(picked, target.data.classes, path, title)
+    path.unlink(missing_ok=True)  # of an earlier run
+    return None
 
 
-def _accepted(result: dict[str, Any]) -> float:
-    each = flags(result)
-    fell = each.right & each.wrong
-    return float((fell & each.undetected).sum() / fell.sum())
+def sheets(bench: Bench, results: Sequence[CellResult], folder: Path, most: int = 8) -> list[Path]:
+    """Of each detector of a model, at each budget: up to `most` images that broke it, by as many attacks as can be.
+
+    Args:
+        bench: of the model.
+        results: of its cells.
+        folder: to write to; nothing is written for a detector that nothing broke, or a model that draws nothing.
+    """
+    if not draws(bench.target.model):
+        return []
+    written = []
+    groups: dict[tuple[str, str], list[CellResult]] = {}
+    for result in results:
+        groups.setdefault((result.key.detector, result.key.budget), []).append(result)
+    for (detector, budget), cells in groups.items():
+        kept = [kept for cell in cells if (kept := store.read_images(bench.root, cell.key))]
+        chosen = _in_turn([[(int(i), x) for i, x in zip(*pair, strict=True)] for pair in kept], most)
+        if not chosen:
+            continue
+        index, x = torch.tensor([i for i, _ in chosen]), torch.stack([x for _, x in chosen])
+        clean, y = bench.x[index.to(bench.device)], bench.y[index.to(bench.device)]
+        picked = pick_examples(bench.calibrated(detector), clean, x.to(bench.device), y, most)
+        if picked:
+            data, model = bench.target.data.name, bench.target.name
+            path = folder / f"{slug(f'undetected-{data}-{model}-{detector}-{budget}')}.png"
+            title = f"{data}, {model}: images that {detector} accepts with a wrong label, {budget}"
+            written.append(draw(picked, bench.target.data.classes, path, title))
+    return written
 
 
-def _divided(result: dict[str, Any]) -> float:
-    undetected, fell = result["detection"]["undetected_success"], 1 - result["attack"]["accuracy"]
-    return min(undetected, fell - undetected)
+def _accepted(result: CellResult) -> float:
+    """The share of the broken images that the detector accepts."""
+    flags = result.flags
+    return float((flags.broken & flags.undetected).sum() / flags.broken.sum())
+
+
+def _divided(result: CellResult) -> float:
+    """How many images the detector catches or misses, whichever is fewer."""
+    undetected, misclassified = result.metrics.undetected_success, 1 - result.metrics.accuracy
+    return min(undetected, misclassified - undetected)
+
+
+def _in_turn(groups: list[list[tuple[int, Tensor]]], most: int) -> list[tuple[int, Tensor]]:
+    """The first of each group, then the second of each, ... without an image twice."""
+    longest = max(map(len, groups), default=0)
+    ordered = [group[place] for place in range(longest) for group in groups if place < len(group)]
+    first: dict[int, Tensor] = {}
+    for index, x in ordered:
+        first.setdefault(index, x)
+    return list(first.items())[:most]
 
 
 @dataclass(frozen=True)
@@ -128,12 +136,12 @@ def pick_examples(
         clean, adversarial: (B, C, H, W) images.
         y: (B,) true labels.
     """
-    reconstruct = getattr(defended.model, "reconstruct", None)
-    if reconstruct is None:
+    if not draws(defended.model) or not len(adversarial):
         return []
+    reconstruct: Callable[[Tensor, Tensor], Tensor] = defended.model.reconstruct  # type: ignore[assignment]
     verdict = defended.inspect(adversarial)
-    fell = verdict.label != y
-    caught, missed = (fell & verdict.rejected).nonzero()[:, 0], (fell & ~verdict.rejected).nonzero()[:, 0]
+    misclassified = verdict.label != y
+    caught, missed = ((misclassified & rejected).nonzero()[:, 0] for rejected in (verdict.rejected, ~verdict.rejected))
     half = most // 2
     n_caught = min(len(caught), max(half, most - len(missed)))
     chosen = torch.cat([caught[:n_caught], missed[: most - n_caught]])
@@ -160,7 +168,7 @@ def pick_examples(
     ]
 
 
-def examples(picked: Sequence[Example], classes: Sequence[str], path: Path, title: str) -> Path:
+def draw(picked: Sequence[Example], classes: Sequence[str], path: Path, title: str) -> Path:
     """A sheet: a column an input; clean, adversarial, and drawn under three labels, with energies."""
     rows = ("clean", "adversarial", "drawn as predicted", "drawn as best other", "drawn as true label")
     with mpl.rc_context(STYLE):
@@ -171,7 +179,7 @@ def examples(picked: Sequence[Example], classes: Sequence[str], path: Path, titl
             verdict = "rejected" if example.rejected else "accepted"
             cells = [
                 (example.clean, f"is {_short(classes[true])}: E = {example.clean_energy:.1f}"),
-                (example.adversarial, f"read as {_short(classes[predicted])}\nscore {example.score:.1f}\n{verdict}"),
+                (example.adversarial, f"taken for {_short(classes[predicted])}\nscore {example.score:.1f}\n{verdict}"),
                 *((image, f"{_short(classes[label])}: E = {energy:.1f}") for image, label, energy in example.drawings),
             ]
             for axis, (image, text) in zip(axes[:, column], cells, strict=True):
@@ -185,24 +193,6 @@ def examples(picked: Sequence[Example], classes: Sequence[str], path: Path, titl
             axis.set_ylabel(name, rotation=0, ha="right", va="center")
         figure.suptitle(title)
         return write(figure, path)
-
-
-def _curve(panel: Any, result: dict[str, Any], budgets: list[str], detectors: list[str]) -> None:
-    curve = roc_of_successes(result)
-    if curve is None:
-        return
-    fpr, tpr = curve
-    colour = COLOURS[budgets.index(budget(result["spec"])) % len(COLOURS)]
-    line = LINES[detectors.index(result["spec"]["detector"]) % len(LINES)]
-    panel.plot(fpr, tpr, color=colour, linestyle=line, linewidth=1.6)
-
-
-def _legend(budgets: list[str], detectors: list[str]) -> tuple[list[Any], list[str]]:
-    from matplotlib.lines import Line2D
-
-    colours = [Line2D([], [], color=COLOURS[i % len(COLOURS)]) for i, _ in enumerate(budgets)]
-    lines = [Line2D([], [], color="0.3", linestyle=LINES[i % len(LINES)]) for i, _ in enumerate(detectors)]
-    return [*colours, *lines], [*budgets, *detectors]
 
 
 def _short(name: str) -> str:

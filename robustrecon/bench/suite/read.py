@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ...data import DATASETS
-from ...detectors import DEFAULTS, load_score
+from ...detectors import DEFAULTS
 from ...files import check_suite
 from ...types import InputError, check_fraction, unknown_name
-from ..plan import AttackConfig
+from ..plan import AttackConfig, check_detectors
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -92,22 +92,22 @@ def read_suite(path: str | Path) -> Suite:
     config = [each for table in top.tables("attack", ATTACK_KEYS) for each in _attacks(table, seed, most, models)]
     if not config:
         raise InputError(f"{path}: attack: got none, must be at least one [[attack]] table")
-    return Suite(path, data, alpha, tuple(_meeting(model, config, path, alpha) for model in models))
+    return Suite(path, data, alpha, tuple(_meeting(model, config, path) for model in models))
 
 
-def _meeting(model: SuiteModel, config: list[tuple[AttackConfig, list[str]]], path: Path, alpha: float) -> SuiteModel:
+def _meeting(model: SuiteModel, config: list[tuple[AttackConfig, list[str]]], path: Path) -> SuiteModel:
     """The model with the attacks that are for it."""
     meets = [each for each, names in config if not names or model.name in names]
     if not meets:
         raise InputError(f"{path}: model: no attack is for {model.name}, must be at least one")
-    files = [each.spec(detector="", alpha=alpha, n=1, data="", model="", weights="").path for each in meets]
+    files = [each.key().path for each in meets]
     for each, file in zip(meets, files, strict=True):
         if files.count(file) > 1:
             raise InputError(f"{path}: attack: got {each.name} {each.norm} {each.eps:g} twice, must be there once")
     return replace(model, attacks=tuple(meets))
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
@@ -119,8 +119,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 def _detectors(table: _Table) -> tuple[str, ...]:
     names = table.several("detectors", str, list(DEFAULTS))
     with table.saying_where():
-        for name in names:
-            load_score(name)
+        check_detectors(names)
     return tuple(dict.fromkeys(names))
 
 
@@ -136,7 +135,7 @@ def _attacks(table: _Table, seed: int, most: int, models: Sequence[SuiteModel]) 
             for eps in dict.fromkeys(table.several("eps", float, []))
         ]
         for each in config:
-            each.load()
+            _ = each.attack
     chosen = table.several("models", str, []) if "models" in table.values else []
     for model in chosen:
         if model not in (names := [each.name for each in models if each.name]):

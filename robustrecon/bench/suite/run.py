@@ -6,15 +6,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ... import provenance
 from ...files import check_writable, slug
 from ...runtime import Progress
 from ...types import InputError
 from .. import store
 from ..model import RUNS, load_benchmark_model
 from ..plan import AttackConfig
+from ..result import Cell, CellFailure
 from ..runner import Bench
 from .read import Suite, SuiteModel
 
@@ -26,12 +25,12 @@ class SuiteRun:
     Attributes:
         suite: what was to be measured.
         benches: one for each of its models.
-        results: one for each cell, in the order of the file; failures among them.
+        cells: in the order of the file; failures among them.
     """
 
     suite: Suite
     benches: tuple[Bench, ...]
-    results: tuple[dict[str, Any], ...]
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -94,11 +93,11 @@ def run_suite(
     return SuiteRun(suite, benches, tuple(_stored(bench, config, detector) for _, bench, config, detector in cells))
 
 
-def _stored(bench: Bench, config: AttackConfig, detector: str) -> dict[str, Any]:
+def _stored(bench: Bench, config: AttackConfig, detector: str) -> Cell:
     """The result or failure of a cell that was run; that there is none, such as on a disk not shared, is a failure."""
-    spec = bench.spec(config, detector)
-    missing = FileNotFoundError(f"{bench.root / spec.path}: no result is there after the run")
-    return store.find_any(bench.root, spec) or store.failure(spec, missing, provenance.environment(bench.device))
+    key = bench.key(config, detector)
+    missing = FileNotFoundError(f"{bench.root / key.path}: no result is there after the run")
+    return store.find_any(bench.root, key) or CellFailure.of(key, missing, bench.environment)
 
 
 def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progress: bool) -> Iterator[Bench]:
@@ -121,7 +120,7 @@ def _todo(suite: Suite, benches: tuple[Bench, ...]) -> Iterator[_Todo]:
     for model, bench in zip(suite.models, benches, strict=True):
         for config in model.attacks:
             left = tuple(name for name in model.detectors if bench.done(config, name) is None)
-            for group in [[name] for name in left] if config.load().knows_detector else [left]:
+            for group in [[name] for name in left] if config.attack.knows_detector else [left]:
                 if group:
                     yield _Todo(model, bench, config, tuple(group))
 
@@ -147,7 +146,7 @@ def _run(
             data=data,
             data_dir=str(data_dir),
             device=device,
-            weights=each.bench.target.weights,
+            weights=each.bench.weights,
             detectors=each.model.detectors,
             alpha=suite.alpha,
             n=each.model.n,
