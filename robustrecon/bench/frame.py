@@ -38,10 +38,9 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     if not folder.is_dir():
         raise InputError(f"folder: no folder {folder}")
     stored = store.read_folder(folder)
-    skipped = [f"{len(stored.failures)} failed cells"] if stored.failures else []
-    skipped += [f"{len(stored.foreign)} JSON files that are no results"] if stored.foreign else []
-    if skipped:
-        print(f"{folder}: left out {' and '.join(skipped)}", file=sys.stderr)
+    failed, foreign = len(stored.failures), len(stored.foreign)
+    if failed or foreign:
+        print(f"{folder}: left out: failed cells: {failed}, JSON files that are no results: {foreign}", file=sys.stderr)
     return frame_of(stored.results)
 
 

@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def read(path: Path) -> Cell | None:
     try:
         return _parse(path)
     except WrongJson as error:
-        print(f"{path}: is not a result ({error}), left out", file=sys.stderr)
+        _say_once(f"{path}: is not a result ({error}), left out")
     except (OSError, ValueError, RecursionError):
         pass
     return None
@@ -94,6 +95,11 @@ def read_folder(folder: Path) -> Stored:
             cells.append(cell)
     ordered = sorted(cells, key=lambda cell: _order(cell.key))
     return Stored(measured(ordered), failed(ordered), foreign)
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _parse(path: Path) -> Cell | None:
