@@ -17,11 +17,11 @@ from robustrecon.files import atomic_write
 ROOT = Path(__file__).resolve().parents[1]
 DETECTORS = ("label_margin", "global_error")
 WORST_CASE = """\
-With 95 % Clopper-Pearson intervals; †: for each attack that knows the detector a check fired, which doubts that it did
-its best. A better attack may exist, so read the figures as lower bounds, and please try. Which attack saw how many
-images and broke which, curves, and the images that beat us: [results/robust](results/robust/report.md). `make robust
-DATA_DIR=...` makes it again from the shipped networks. What each round of training was worth:
-[networks](results/robust/networks.md); what each part of the recipe is: [ablation](results/robust/ablation.md)."""
+With 95 % Clopper-Pearson intervals. †: all attacks that know the detector tripped a failure check, so the figure may be
+too low. A better attack may exist: the figures are lower bounds, and better attacks are welcome. How many images each
+attack saw and broke, the curves, and the broken images: [results/robust](results/robust/report.md). `make robust
+DATA_DIR=...` makes it again from the shipped networks. What each round of training adds:
+[networks](results/robust/networks.md); what each part of the recipe adds: [ablation](results/robust/ablation.md)."""
 
 
 def worst_case_table(results: Path) -> str:

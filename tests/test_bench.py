@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 import attacks
 from robustrecon import DefendedClassifier, InputError
 from robustrecon.bench import (
+    AttackConfig,
     BenchmarkModel,
     BenchmarkPlan,
     CellKey,
@@ -158,6 +162,124 @@ def test_what_is_done_is_not_run_again(target: BenchmarkModel, tmp_path: Path) -
     assert [result.images for result in again] == [result.images for result in first]
     other = quick(target, tmp_path, names=["pgd"], n=30)
     assert other[0].key.n == 30
+
+
+def test_a_model_that_was_trained_again_is_measured_again(target: BenchmarkModel, tmp_path: Path) -> None:
+    assert len(target.weights) == 16
+    (first,) = quick(target, tmp_path, names=["fgsm"], detectors=["label_margin"])
+    with torch.no_grad():
+        next(target.model.parameters()).add_(0.01)
+    (second,) = quick(target, tmp_path, names=["fgsm"], detectors=["label_margin"])
+    assert second.key.weights == target.weights != first.key.weights
+    assert second.images.score != first.images.score
+
+
+def test_weights_of_every_kind_are_hashed(digits: Dataset) -> None:
+    def weights(model: nn.Module) -> str:
+        return BenchmarkModel(model, "mine", digits).weights
+
+    layer = nn.Linear(2, 2)
+    before = weights(layer)
+    with torch.no_grad():
+        layer.bias += 1
+    assert weights(layer) != before
+    norm = nn.BatchNorm1d(2, affine=False)
+    assert weights(norm) != weights(nn.BatchNorm1d(3, affine=False)), "buffers count"
+    assert weights(layer.bfloat16()) == weights(layer)
+    assert weights(nn.Flatten()) == weights(nn.Flatten()) != weights(nn.Flatten(2)), "without any: its repr"
+
+
+def test_a_shipped_models_weights_are_those_of_its_stored_results() -> None:
+    assert load_benchmark_model("robust/digits").weights == "ac115cff34991b2a"
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "selective"])
+def test_a_budget_of_nothing_gives_the_clean_figures(target: BenchmarkModel, tmp_path: Path, attack: str) -> None:
+    results = quick(target, tmp_path, names=[attack], eps=[0.0, 0.2])
+    for nothing in results[:2]:
+        assert nothing.images.label == nothing.images.clean_label
+        assert nothing.images.score == pytest.approx(nothing.images.clean_score, rel=1e-5)
+        assert nothing.metrics.accuracy == nothing.metrics.clean_accuracy
+        assert nothing.metrics.success_rate == 0
+        assert nothing.checks == ()
+    key = results[0].key
+    assert draw_examples(target, results[:2], tmp_path / "examples.png") is None
+    assert draw_examples(target, results, tmp_path / "examples.png") is not None
+    assert model_report.write(tmp_path, key)[0].read_text().count("| linf 0   |") == 2
+
+
+def test_the_command_with_a_budget_of_nothing(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from robustrecon.cli import main
+
+    for radii in (["--eps", "0"], ["--eps", "0", "--eps", "0.1"]):
+        arguments = ["--model", str(model_dir), "--attack", "fgsm", "--n", "20", "--out", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["robustrecon", "bench", *arguments, *radii])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.count("| linf ") == 2 * (len(radii) // 2)
+
+
+def test_an_attack_is_made_once_for_a_cell(
+    target: BenchmarkModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    load = attacks.load
+    monkeypatch.setattr(attacks, "load", lambda *given, **options: made.append(given) or load(*given, **options))
+    quick(target, tmp_path, names=["pgd"])
+    quick(target, tmp_path, names=["pgd"])
+    assert len(made) == 2, "once a plan"
+
+
+def test_an_attack_sent_to_another_process_is_made_there() -> None:
+    config = AttackConfig("pgd", 0.1, parameters={"steps": 3})
+    assert config.attack is config.attack
+    sent = pickle.loads(pickle.dumps(config))
+    assert sent == config
+    assert "attack" not in vars(sent)
+    assert sent.steps == 3
+
+
+class Distances(nn.Module):
+    """Class energies and nothing else: no drawings, no known shape, no name."""
+
+    def __init__(self, data: Dataset) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.stack([data.train.x[data.train.y == k].mean(0) for k in range(10)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -self.class_energies(x)
+
+    def class_energies(self, x: Tensor) -> Tensor:
+        return (x[:, None] - self.means).flatten(2).square().sum(2)
+
+
+def test_a_model_that_cannot_draw_is_measured_without_a_sheet(digits: Dataset, tmp_path: Path) -> None:
+    target = BenchmarkModel(Distances(digits), "distances", digits)
+    results = quick(target, tmp_path, names=["selective"])
+    assert [type(result) for result in results] == [CellResult] * 2
+    assert draw_examples(target, results, tmp_path / "examples.png") is None
+
+
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "empty"])
+def test_lost_images_come_back_and_figures_stay(target: BenchmarkModel, tmp_path: Path, damage: str) -> None:
+    (result,) = quick(target, tmp_path, names=["selective"], steps=20, detectors=["global_error"])
+    path = tmp_path / result.key.path
+    images, before = path.with_suffix(".npz"), store.read_images(tmp_path, result.key)
+    assert before is not None
+    if damage == "deleted":
+        images.unlink()
+    else:
+        images.write_bytes(images.read_bytes()[: 200 if damage == "truncated" else 0])
+    assert store.read_images(tmp_path, result.key) is None
+    stamp = path.stat().st_mtime_ns
+    assert quick(target, tmp_path, names=["selective"], steps=20, detectors=["global_error"]) == [result]
+    assert path.stat().st_mtime_ns == stamp
+    after = store.read_images(tmp_path, result.key)
+    assert after is not None
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 def test_an_attack_that_knows_the_detector_gets_each_detector(target: BenchmarkModel, tmp_path: Path) -> None:

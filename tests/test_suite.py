@@ -11,10 +11,12 @@ import signal
 import sys
 import threading
 import time
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -335,6 +337,45 @@ def test_the_report(reported: Path) -> None:
     assert "undetected-digits-style-memory-brief-label_margin-linf-0.2.png" in shown
     for name in shown:
         assert (reported / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_truncated_file_of_images_is_left_out_of_the_report(ran: tuple[SuiteRun, Path], out: Path) -> None:
+    for path in out.rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:200])
+    benches = tuple(copy(bench) for bench in ran[0].benches)
+    for bench in benches:
+        bench.root = out
+    written = suite_report.write(replace(ran[0], benches=benches), out)
+    assert not [path for path in written if path.name.startswith("undetected-")]
+
+
+def test_lost_images_come_back_when_the_suite_is_run_again(suite_file: Path, out: Path) -> None:
+    lost = sorted(out.rglob("*.npz"))
+    before = [path.read_bytes() for path in lost]
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
+    lost[0].unlink()
+    lost[-1].write_bytes(before[-1][:100])
+    run_suite(read_suite(suite_file), out, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json")} == stamps
+    assert sorted(out.rglob("*.npz")) == lost
+    assert len(np.load(lost[0])["index"]) > 0
+    assert len(np.load(lost[-1])["index"]) > 0
+
+
+def test_a_suite_with_a_budget_of_nothing(suite_file: Path, tmp_path: Path) -> None:
+    suite_file.write_text(suite_file.read_text().replace("eps = [0.1, 0.2]", "eps = [0.0, 0.2]"))
+    run = run_suite(read_suite(suite_file), tmp_path / "out", progress=False)
+    assert not failed(run.cells)
+    first = worst_case(run.cells)[0]
+    assert first.eps == 0
+    assert first.robust_risk == pytest.approx(max(1 - first.clean_accuracy, first.clean_rejection_rate))
+    assert "## Worst case, linf 0\n" in suite_report.write(run, tmp_path / "out")[1].read_text()
+
+
+def test_a_suite_may_name_parameters_as_they_were_named_before(tmp_path: Path) -> None:
+    text = '[[attack]]\nname = "multi-target"\neps = 0.1\nparameters = { deepen = 4 }\n'
+    (config,) = read_suite(written(tmp_path, text)).models[0].attacks
+    assert config.key().parameters == {"extra_restarts": 4}
 
 
 def test_the_page_opens_without_a_network(reported: Path) -> None:

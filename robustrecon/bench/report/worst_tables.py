@@ -13,11 +13,11 @@ WORST_CASE = """\
 **Robust risk**, the headline: the share of images that are wrong or rejected when clean, or that at least one of all
 attacks, with this eps or a smaller one, turns into a wrong label that is accepted; with its 95 % Clopper-Pearson
 interval. *Strongest* is the attack that by itself broke the most images. Where some attacks were run on fewer images
-than the others, the last column is of those that all attacks saw. A risk has a † where no attack knows the detector, or
-a check fired for each that does. An adversary may be better than all of these: the figures are lower bounds."""
+than the others, the last column is of those that all attacks saw. †: no attack knows the detector, or all attacks that
+know it tripped a failure check, so the risk may be too low. A better attack may exist: the figures are lower bounds."""
 BROKEN = """\
 Of the images that were classified correctly and accepted when clean: how many each attack turned into an accepted wrong
-label, and in brackets how many no other attack did."""
+label, and in brackets how many of those no other attack did."""
 
 
 def worst_tables(entries: Sequence[WorstCase]) -> list[Table]:
