@@ -292,7 +292,7 @@ def test_an_attack_that_knows_the_detector_gets_each_detector(target: BenchmarkM
     assert margin.metrics.undetected_success > blind[0].metrics.undetected_success
 
 
-def test_l2_and_other_engines(target: BenchmarkModel, tmp_path: Path) -> None:
+def test_l2_and_other_engines_are_measured(target: BenchmarkModel, tmp_path: Path) -> None:
     (result, _) = quick(target, tmp_path, names=["pgd"], norm="l2", eps=[1.5], engine="art")
     assert result.key.engine == "art"
     assert max(result.images.distance) <= 1.5 + 1e-5
@@ -351,7 +351,7 @@ def test_any_error_of_a_blind_attack_is_recorded_once_tried(target: BenchmarkMod
     assert Broken.runs == 1
 
 
-def test_what_killed_runs_left_is_cleared(target: BenchmarkModel, tmp_path: Path) -> None:
+def test_partial_files_of_killed_runs_are_removed(target: BenchmarkModel, tmp_path: Path) -> None:
     cells = tmp_path / "digits" / "style-memory-brief" / "label_margin"
     cells.mkdir(parents=True)
     old, new, other = cells / ".a.json.x.partial", cells / ".b.json.x.partial", tmp_path / "else" / ".c.partial"
@@ -389,7 +389,7 @@ def test_parameters_are_part_of_a_cell() -> None:
     assert CellKey.from_json(other.to_json()) == other
 
 
-def test_report_and_pictures(target: BenchmarkModel, tmp_path: Path) -> None:
+def test_the_report_has_a_table_and_pictures(target: BenchmarkModel, tmp_path: Path) -> None:
     results = quick(target, tmp_path)
     written = model_report.write(tmp_path, results[0].key, log_x=True)
     text = written[0].read_text()
@@ -433,7 +433,7 @@ def test_bad_arguments_run_nothing(
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_a_model_and_data_that_do_not_fit(model_dir: Path, tmp_path: Path) -> None:
+def test_a_model_and_data_that_do_not_fit_are_refused(model_dir: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     for name in ("a", "b"):
@@ -449,7 +449,7 @@ def test_the_data_is_the_models_own_by_default(target: BenchmarkModel, digits: D
     assert target.name == "style-memory-brief"
 
 
-def test_slug() -> None:
+def test_a_slug_is_fit_for_a_file() -> None:
     assert slug("folder:../photos/cats & dogs") == "folder-..-photos-cats-dogs"
 
 

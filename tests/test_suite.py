@@ -84,7 +84,7 @@ def figures(run: SuiteRun) -> list[tuple[Any, ...]]:
     return [(cell.key, cell.metrics, cell.images) for cell in run.cells if isinstance(cell, CellResult)]
 
 
-def test_a_suite_is_read(tmp_path: Path) -> None:
+def test_a_suite_gives_an_attack_for_each_eps(tmp_path: Path) -> None:
     suite = read_suite(written(tmp_path, f'data = "digits"\nn = 40\nalpha = 0.1\nseed = 3\n{ATTACKS}'))
     assert suite.alpha == 0.1
     assert [(model.name, model.n) for model in suite.models] == [(None, 40)]
@@ -103,7 +103,7 @@ def test_an_attack_may_be_for_some_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.toml")), ids=lambda path: path.name)
-def test_the_suites_that_come_with_it(path: Path) -> None:
+def test_every_suite_of_the_benchmarks_is_read_and_described(path: Path) -> None:
     suite = read_suite(path)
     for model in suite.models:
         assert any(each.attack.knows_detector for each in model.attacks)
@@ -168,7 +168,9 @@ def test_what_is_missing_shows_before_anything_runs(
     assert not list((tmp_path / "out").rglob("*.json"))
 
 
-def test_a_suite_that_is_not_there(suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_suite_is_an_error_with_the_nearest_name(
+    suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=r"no file .*nowhere.toml$"):
         read_suite(tmp_path / "nowhere.toml")
@@ -314,7 +316,7 @@ def reported(ran: tuple[SuiteRun, Path]) -> Path:
     return out
 
 
-def test_the_report(reported: Path) -> None:
+def test_the_report_has_every_table_and_picture(reported: Path) -> None:
     found = json.loads((reported / "report.json").read_text())
     assert [(entry["detector"], entry["eps"]) for entry in found["worst_case"]] == [
         ("label_margin", 0.1),
@@ -393,7 +395,9 @@ def test_the_page_opens_without_a_network(reported: Path) -> None:
     assert "http" not in outside.replace('http-equiv="Content-Security-Policy"', "")
 
 
-def test_workers_that_cannot_be(suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_and_backends_that_do_not_exist_are_refused(
+    suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     suite = read_suite(suite_file)
     with pytest.raises(InputError, match="workers: got 0"):
         run_suite(suite, tmp_path, workers=0)
@@ -404,7 +408,7 @@ def test_workers_that_cannot_be(suite_file: Path, tmp_path: Path, monkeypatch: p
         run_suite(suite, tmp_path, backend="ray")
 
 
-def test_the_command(
+def test_the_command_runs_a_suite_and_refuses_other_options(
     suite_file: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from robustrecon.cli import main
@@ -430,7 +434,7 @@ def test_the_command(
 
 
 @pytest.mark.parametrize("backend", ["loky", "dask"])
-def test_a_worker_that_dies_is_one_error(
+def test_a_killed_worker_is_one_error(
     suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     killed = {

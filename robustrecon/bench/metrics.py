@@ -1,4 +1,4 @@
-"""What a benchmark reports, from labels, scores and rejections alone; the definitions are the README's.
+"""The figures of a benchmark, computed from labels and scores alone; the README defines them.
 
 AUROC and ROC curves come from scikit-learn, Clopper-Pearson intervals from scipy.
 """

@@ -1,4 +1,4 @@
-"""What is attacked or asked: a model with its data; the default model is trained where no model is named."""
+"""The model that is benchmarked, with its data; the default model is trained where no model is named."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class BenchmarkModel:
-    """What is attacked.
+    """A model that is benchmarked, and its data.
 
     Attributes:
         model: gives logits (B, K) of images (B, C, H, W) in [0, 1], and has whatever else the detectors ask for.

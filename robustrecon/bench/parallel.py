@@ -27,11 +27,11 @@ _ALONE = threading.Lock()  # a worker with several threads still has one model a
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """Where a worker finds a model and its data, and puts results: names, so that little is sent.
+    """Where a worker finds a model and its data, and where it puts results; names only, so that little is sent.
 
     Attributes:
         model, data, data_dir, device: as for `load_benchmark_model`.
-        weights: of the model that is meant.
+        weights: hash of the model's weights.
         detectors, alpha, n, root: as for `Bench`.
         threads: that torch may use.
     """
@@ -53,9 +53,9 @@ class Job:
     """What one worker does at a time: one attack at one eps on one model.
 
     Attributes:
-        setup: of the model.
+        setup: where the model is.
         config: the attack.
-        detectors: those to judge by, one where the attack knows it.
+        detectors: those that judge its images; one where the attack knows the detector.
     """
 
     setup: WorkerSetup
@@ -64,10 +64,10 @@ class Job:
 
 
 def check_workers(workers: int, backend: str) -> None:
-    """Whether there can be so many workers of that kind.
+    """Check the number of workers and their backend.
 
     Raises:
-        InputError: less than one worker, an unknown backend, or one that is not installed.
+        InputError: fewer than one worker, an unknown backend, or one that is not installed.
     """
     if workers < 1:
         raise InputError(f"workers: got {workers}, must be at least 1")
@@ -81,7 +81,7 @@ def check_workers(workers: int, backend: str) -> None:
 
 
 def run_jobs(jobs: Iterable[Job], workers: int, backend: str) -> Iterator[int]:
-    """Do every job; gives the number of cells of each as it is done, in no order (of Ray's all at the end).
+    """Do every job; yields the number of cells of each job as it ends, in any order (with Ray all at the end).
 
     `dask` uses the cluster that this process has a client of, or that `DASK_SCHEDULER_ADDRESS` names, and else starts
     `workers` processes; jobs of a worker that dies are done by another. `ray` likewise, with `RAY_ADDRESS`.
@@ -101,7 +101,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, backend: str) -> Iterator[int]:
 
 
 def _killed(backend: str) -> tuple[type[Exception], ...]:
-    """What a backend raises when a worker died and its work could not be done by another."""
+    """What a backend raises when a worker died and no other worker could do its job."""
     if backend == "dask":
         from distributed import KilledWorker
 
@@ -115,7 +115,7 @@ def _killed(backend: str) -> tuple[type[Exception], ...]:
 
 @contextlib.contextmanager
 def _backend(workers: int, backend: str) -> Iterator[dict[str, object]]:
-    """What joblib is to be told of the backend; a cluster that is started here ends with it."""
+    """joblib's settings for the backend; a cluster that is started here is stopped at the end."""
     if backend == "dask":
         with _dask_client(workers) as client:
             yield {"backend": "dask", "client": client}
@@ -135,7 +135,7 @@ def _backend(workers: int, backend: str) -> Iterator[dict[str, object]]:
                 ray.shutdown()
     else:
         with warnings.catch_warnings():
-            # Loky starts a worker anew when its memory has grown; no work is lost and there is nothing to do about it.
+            # Loky restarts a worker whose memory has grown; no work is lost.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
             yield {"backend": backend}
 
@@ -159,7 +159,7 @@ def _dask_client(workers: int) -> Iterator[Any]:
 
 
 def _do(job: Job) -> int:
-    """In a worker: silent, since the results are in their files."""
+    """Do a job in a worker, silently: the results are in their files."""
     with _ALONE:
         torch.set_num_threads(job.setup.threads)
         return len(_bench(job.setup).cells(job.config, job.detectors))
@@ -167,7 +167,7 @@ def _do(job: Job) -> int:
 
 @lru_cache(maxsize=8)
 def _bench(setup: WorkerSetup) -> Bench:
-    """A process loads model and data once."""
+    """The cells of a model; a process loads model and data once."""
     target = load_benchmark_model(setup.model, setup.data, setup.data_dir, setup.device, progress=False)
     if target.weights != setup.weights:
         raise InputError(f"model: {setup.model} has changed since the suite was started; start it again")

@@ -221,10 +221,10 @@ class Bench:
         )
 
     def _keep_images(self, result: CellResult, attacked: _Attacked, empty: bool) -> None:
-        """Store the first images that beat both classifier and detector, for a report's pictures.
+        """Store the first images with an accepted wrong label, for a report's pictures.
 
-        Where there are none, only a cell whose images were lost gets a file, an empty one: it is not attacked for
-        them a second time.
+        Where there are none, no file is written, except an empty one for a cell whose images were lost (`empty`): it
+        is not attacked again for them.
         """
         flags = result.flags
         index = torch.from_numpy(flags.correct & flags.undetected).nonzero()[:KEPT, 0]
@@ -252,6 +252,6 @@ def _calibration_images_needed(detectors: Sequence[str], alpha: float) -> int:
 
 
 def _digits(values: Tensor) -> tuple[float, ...]:
-    """float32 values with as many digits as tell them apart; one that is not a number is as suspicious as can be."""
+    """float32 values with as many digits as tell them apart; not a number becomes the highest score."""
     finite = values.nan_to_num(nan=torch.finfo(values.dtype).max)
     return tuple(float(f"{value:.9g}") for value in finite.tolist())

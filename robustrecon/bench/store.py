@@ -1,8 +1,8 @@
-"""Results on disk: one JSON file a cell, whole or absent; beside it images that beat classifier and detector.
+"""Results on disk: one JSON file a cell, whole or absent; beside it images with an accepted wrong label.
 
-A file that is no result, whatever it is, counts as absent. One that looks like a result and is none is named on
-stderr. The images (.npz) are for a report's pictures only: where they are absent or unreadable, a report shows fewer,
-and a run attacks that cell again for them (`has_images`) and leaves its figures as they are.
+A JSON file that is not a result counts as absent; if it looks like one, a line on stderr says why it is none. The
+images (.npz) are for a report's pictures only. Where they are absent or unreadable, a report shows fewer pictures, and a run
+attacks that cell again for its images (`has_images`) and leaves the stored figures as they are.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def remove_images(root: Path, key: CellKey) -> None:
 
 
 def has_images(root: Path, result: CellResult) -> bool:
-    """Whether a result lacks no images: they are stored, or there never were any."""
+    """Whether the images of a result are stored, or there never were any."""
     flags = result.flags
     return not (flags.correct & flags.undetected).any() or read_images(root, result.key) is not None
 

@@ -1,4 +1,4 @@
-"""The worst case: image by image, over all attacks of a suite. That is its headline, not one attack's figure."""
+"""The worst case: image by image, over all attacks of a suite. This is a suite's headline."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class AttackCount:
 
 @dataclass(frozen=True)
 class AttackNote:
-    """What is to be said of one attack: a check that fired, or why it failed.
+    """A note on one attack: a check that fired, or why the attack failed.
 
     Attributes:
         attack: its title.

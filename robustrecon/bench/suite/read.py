@@ -1,4 +1,4 @@
-"""A suite: a TOML file that says which models meet which attacks; read, and checked whole, before anything runs."""
+"""Reading a suite, a TOML file of models and attacks; all of it is checked before anything runs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Suite:
 
 
 def read_suite(path: str | Path) -> Suite:
-    """Read a suite; every attack is made once, so that what is wrong shows now.
+    """Read a suite and check all of it: every attack is made once.
 
     Args:
         path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05) and `seed` (0); a table [[model]] for each

@@ -1,4 +1,4 @@
-"""Running a suite: every cell of every model, in this process or in several; what is done is not run again."""
+"""Running a suite: every cell of every model, in this process or in several; stored cells are not run again."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _stored(bench: Bench, config: AttackConfig, detector: str) -> Cell:
 
 
 def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progress: bool) -> Iterator[Bench]:
-    """Every model with its data: what is missing shows before anything runs."""
+    """Load every model with its data, so that errors show before anything runs."""
     folders: dict[Path, str | None] = {}
     for model in suite.models:
         target = load_benchmark_model(model.name, suite.data, data_dir, device, progress)
@@ -128,7 +128,7 @@ def _todo(suite: Suite, benches: tuple[Bench, ...]) -> Iterator[_Todo]:
 def _run(
     todo: list[_Todo], suite: Suite, data_dir: str | Path, workers: int, backend: str, device: str
 ) -> Iterator[int]:
-    """Do it all; gives numbers of cells as they are done."""
+    """Run every cell that is left; yields numbers of cells as they are done."""
     if workers == 1 and backend == "loky":
         for each in todo:
             yield len(each.bench.cells(each.config, each.detectors))
