@@ -1,8 +1,8 @@
 """Results on disk: one JSON file a cell, whole or absent; beside it images with an accepted wrong label.
 
 A JSON file that is not a result counts as absent; if it looks like one, a line on stderr says why it is none. The
-images (.npz) are for a report's pictures only. Where they are absent or unreadable, a report shows fewer pictures, and a run
-attacks that cell again for its images (`has_images`) and leaves the stored figures as they are.
+images (.npz) are for a report's pictures only. Where they are absent or unreadable, a report shows fewer pictures, and
+a run attacks that cell again for its images (`has_images`) and leaves the stored figures as they are.
 """
 
 from __future__ import annotations
