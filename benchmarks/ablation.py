@@ -22,7 +22,7 @@ from torch import Tensor
 
 import attacks
 from robustrecon import DefendedClassifier, InputError, provenance
-from robustrecon.bench.report import bounded, grid, percent
+from robustrecon.bench.report.text import bounded, grid, percent
 from robustrecon.data import Dataset, load_data
 from robustrecon.files import atomic_write
 from robustrecon.statistics import clopper_pearson

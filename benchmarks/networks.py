@@ -16,7 +16,7 @@ from typing import Any
 
 import attacks
 from robustrecon import DefendedClassifier, InputError, provenance
-from robustrecon.bench.report import grid, percent
+from robustrecon.bench.report.text import grid, percent
 from robustrecon.data import Dataset, load_data
 from robustrecon.files import atomic_write
 from robustrecon.models import load_with_card

@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robustrecon import InputError, figures, load, load_data, plotting, provenance, train
-from robustrecon.bench.report import grid
+from robustrecon.bench.report.text import grid
 from robustrecon.data import Dataset
 from robustrecon.files import atomic_write
 from robustrecon.models import EnergyModel, load_with_card, shipped

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from robustrecon.bench import report, store, suite_tables
-from robustrecon.bench.cell import attack_title, budget
+from robustrecon.bench import store
+from robustrecon.bench.frame import frame_of
+from robustrecon.bench.key import budget
+from robustrecon.bench.report import cells, text, worst_tables
+from robustrecon.bench.report.cells import Row
+from robustrecon.bench.report.suite import SuiteReport
 from robustrecon.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 DETECTORS = ("label_margin", "global_error")
 WORST_CASE = """\
-With 95 % Clopper-Pearson intervals; †: for each attack that knows the detector a check fired, which doubts that it did
-its best. A better attack may exist, so read the figures as lower bounds, and please try. Which attack saw how many
-images and broke which, curves, and the images that beat us: [results/robust](results/robust/report.md). `make robust
-DATA_DIR=...` makes it again from the shipped networks. What each round of training was worth:
-[networks](results/robust/networks.md); what each part of the recipe is: [ablation](results/robust/ablation.md)."""
+With 95 % Clopper-Pearson intervals. †: all attacks that know the detector tripped a failure check, so the figure may be
+too low. A better attack may exist: the figures are lower bounds, and better attacks are welcome. How many images each
+attack saw and broke, the curves, and the broken images: [results/robust](results/robust/report.md). `make robust
+DATA_DIR=...` makes it again from the shipped networks. What each round of training adds:
+[networks](results/robust/networks.md); what each part of the recipe adds: [ablation](results/robust/ablation.md)."""
 
 
 def worst_case_table(results: Path) -> str:
@@ -38,24 +41,24 @@ def worst_case_table(results: Path) -> str:
         ]
     ]
     for path in sorted((results / "robust").rglob("report.json"), key=lambda path: (len(path.parts), path)):
-        for entry in json.loads(path.read_text())["worst_case"]:
-            aware = sum(attack["knows_detector"] for attack in entry["attacks"])
+        for entry in SuiteReport.from_json(json.loads(path.read_text())).worst_case:
             rows.append(
                 [
-                    entry["data"],
-                    entry["model"],
-                    entry["detector"],
-                    budget(entry),
-                    str(entry["n"]),
-                    *(report.percent(entry[key]) for key in ("clean_accuracy", "clean_rejection_rate")),
-                    suite_tables.risk(entry),
-                    f"{suite_tables.risk_least(entry)}, n = {entry['images_least']}",
-                    f"{len(entry['attacks'])}, {aware} aware",
+                    entry.data,
+                    entry.model,
+                    entry.detector,
+                    entry.budget,
+                    str(entry.n),
+                    text.percent(entry.clean_accuracy),
+                    text.percent(entry.clean_rejection_rate),
+                    worst_tables.risk(entry),
+                    f"{worst_tables.risk_least(entry)}, n = {entry.images_least}",
+                    f"{len(entry.attacks)}, {len(entry.aware)} aware",
                 ]
             )
     if len(rows) == 1:
         return "No suite has been run in full yet: `make robust` does."
-    return f"{report.grid(rows)}\n\n{WORST_CASE}"
+    return f"{text.grid(rows)}\n\n{WORST_CASE}"
 
 
 def results_tables(results: Path) -> str:
@@ -64,11 +67,11 @@ def results_tables(results: Path) -> str:
     folders = sorted({path.parent.parent for path in paths if store.read(path) is not None})
     parts = []
     for folder in folders:
-        cells = store.read_all(folder)
-        mixed = {tuple(cell["spec"][key] for key in ("weights", "n", "alpha")) for cell in cells}
+        found = store.read_folder(folder).results
+        mixed = {(result.key.weights, result.key.n, result.key.alpha) for result in found}
         if len(mixed) > 1:
             raise SystemExit(f"{folder}: holds results of different weights, n or alpha, must be of one: {mixed}")
-        parts += [f"**{report.summary(cells)}**", _pivot(cells)]
+        parts += [f"**{cells.summary(found)}**", _pivot(list(frame_of(found).itertuples(index=False)))]
     return "\n\n".join(parts)
 
 
@@ -79,31 +82,27 @@ def speed_table(results: Path) -> str:
         low, high = row["time_ratio_range"]
         rate, ratio = f"{row['images_per_second']:,.0f}", f"{row['time_ratio']:.2f}"
         rows.append([row["what"], rate, row["against"], ratio, f"{low:.2f} – {high:.2f}"])
-    return report.grid(rows)
+    return text.grid(rows)
 
 
-def _pivot(cells: Sequence[dict[str, Any]]) -> str:
-    by_key: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for cell in cells:
-        key = attack_title(cell["spec"]), budget(cell["spec"])
-        by_key.setdefault(key, {})[cell["spec"]["detector"]] = cell
-    rows = [["attack", "aware", "budget", "accuracy"]]  # and a dagger where a check fired
+def _pivot(rows: Sequence[Row]) -> str:
+    """A row an attack and budget, three columns a detector."""
+    by_key: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        by_key.setdefault((cells.title(row), budget(row.norm, row.eps)), {})[row.detector] = row
+    head = ["attack", "aware", "budget", "accuracy"]  # and a dagger where a check fired
     for detector in DETECTORS:
-        rows[0] += [f"{detector}: AUROC", "undetected", "robust risk"]
+        head += [f"{detector}: AUROC", "undetected", "robust risk"]
+    made = [head]
     for (attack, radius), found in by_key.items():
         first = found[DETECTORS[0]]
-        aware = "yes" if first["knows_detector"] else "no"
-        doubt = " †" if any(cell["checks"] for cell in found.values()) else ""
-        row = [attack + doubt, aware, radius, report.percent(first["attack"]["accuracy"])]
+        title = text.doubted(attack, [row for row in found.values() if row.checks])
+        shown = [title, "yes" if first.knows_detector else "no", radius, text.percent(first.accuracy)]
         for detector in DETECTORS:
-            detection = found[detector]["detection"]
-            row += [
-                report.decimals(detection["auroc_success"]),
-                report.percent(detection["undetected_success"]),
-                report.risk(found[detector]),
-            ]
-        rows.append(row)
-    return report.grid(rows)
+            row = found[detector]
+            shown += [text.decimals(row.auroc_success), text.percent(row.undetected_success), cells.risk(row)]
+        made.append(shown)
+    return text.grid(made)
 
 
 def rewritten(readme: str, results: Path) -> str:

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from robustrecon import InputError, checkpoint
+from robustrecon.bench.model import load_benchmark_model
 from robustrecon.models import build, model_weights, shipped
-from robustrecon.subject import load_subject
 from robustrecon.training.loop import accuracy
 from robustrecon.training.state import without_training_state
 
@@ -30,7 +30,7 @@ def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str 
     Raises:
         InputError: a name of another form or of other data, an unfinished run, or a file that would be too large.
     """
-    subject = load_subject(run, data_dir=data_dir, device=device)
+    benchmarked = load_benchmark_model(run, data_dir=data_dir, device=device)
     saved = checkpoint.load(run)
     trained_on = saved.card["data"]["name"]
     family, _, data = name.partition("/")
@@ -38,8 +38,8 @@ def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str 
         raise InputError(f"name: got {name!r}, must be FAMILY/{trained_on}, the family of letters, digits and hyphens")
     kept = without_training_state(saved.tensors)
     half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in kept.items()}
-    model = build(saved.card["architecture"], model_weights(half)).to(next(subject.model.parameters()).device)
-    measured = {"test": accuracy(model, subject.data.test), "n": len(subject.data.test)}
+    model = build(saved.card["architecture"], model_weights(half)).to(next(benchmarked.model.parameters()).device)
+    measured = {"test": accuracy(model, benchmarked.data.test), "n": len(benchmarked.data.test)}
     card = saved.card | {"accuracy": measured, "history": saved.card["history"][-1:]}
     target = shipped.file_of(name)
     with tempfile.TemporaryDirectory() as folder:

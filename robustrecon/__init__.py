@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bench import load_results
     from .data import load_data
     from .defence import DefendedClassifier
     from .models import EnergyModel, StyleMemoryNet, load
@@ -26,6 +27,7 @@ _HOME = {
     "Verdict": "types",
     "load": "models",
     "load_data": "data",
+    "load_results": "bench",
     "train": "training",
 }
 __all__ = [  # noqa: RUF022 - in the order of use
@@ -35,6 +37,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "StyleMemoryNet",
     "EnergyModel",
     "DefendedClassifier",
+    "load_results",
     "Verdict",
     "InputError",
 ]

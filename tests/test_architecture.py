@@ -18,7 +18,6 @@ LAYERS = [
     {"models"},
     {"training"},
     {"defence"},
-    {"subject"},
     {"bench"},
     {"figures"},
     {"cli"},
@@ -109,6 +108,8 @@ QUICK = [
     ["figures", "--figure", "neighbors"],
     ["bench", "--suite", "nowhere.toml", "--eps", "0.1"],
     ["bench", "--workers", "2"],
+    ["table", ".", "--format", "latx"],
+    ["table", "nowhere"],
 ]
 
 
@@ -122,7 +123,7 @@ try:
     main()
 except SystemExit:
     pass
-heavy = {{"torch", "numpy", "art", "torchattacks", "matplotlib", "sklearn", "scipy"}} & set(sys.modules)
+heavy = {{"torch", "numpy", "art", "torchattacks", "matplotlib", "pandas", "sklearn", "scipy"}} & set(sys.modules)
 print("heavy:", *heavy, file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

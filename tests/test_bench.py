@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
@@ -17,51 +20,64 @@ from torch import Tensor, nn
 
 import attacks
 from robustrecon import DefendedClassifier, InputError
-from robustrecon.bench import Plan, Spec, draw_examples, measure, report, run, store
-from robustrecon.bench.cell import attack_title
+from robustrecon.bench import (
+    AttackConfig,
+    BenchmarkModel,
+    BenchmarkPlan,
+    CellKey,
+    CellResult,
+    load_benchmark_model,
+    measure,
+    run,
+    store,
+)
+from robustrecon.bench.images import Images
+from robustrecon.bench.report import cells as report
+from robustrecon.bench.report import model as model_report
+from robustrecon.bench.report.examples import draw_examples
+from robustrecon.bench.result import CellFailure, FiredCheck
 from robustrecon.data import Dataset
 from robustrecon.files import slug
-from robustrecon.subject import Subject, load_subject
 
-IMAGES = {  #              right, fell, caught | missed | stands | wrong when clean | rejected when clean
-    "y": [0, 1, 2, 3, 4],
-    "clean_label": [0, 1, 2, 9, 4],
-    "clean_score": [0.1, 0.2, 0.3, 0.4, 2.0],
-    "label": [5, 6, 2, 9, 4],
-    "score": [3.0, 0.5, 0.3, 0.4, 2.0],
-}
+IMAGES = Images(
+    # broken and caught | broken and missed | unbroken | wrong when clean | rejected when clean
+    y=[0, 1, 2, 3, 4],
+    clean_label=[0, 1, 2, 9, 4],
+    clean_score=[0.1, 0.2, 0.3, 0.4, 2.0],
+    label=[5, 6, 2, 9, 4],
+    score=[3.0, 0.5, 0.3, 0.4, 2.0],
+)
 
 
 def test_figures_counted_by_hand() -> None:
     found = measure(IMAGES, threshold=1.0)
-    assert found["clean"] == {"accuracy": 4 / 5, "rejection_rate": 1 / 5, "accepted_accuracy": 3 / 4}
-    assert found["attack"] == {"accuracy": 2 / 5, "success_rate": 2 / 4}
-    detection = found["detection"]
-    assert detection["undetected_success"] == 2 / 5  # image 1 and image 3, which was wrong all along
-    assert detection["auroc_success"] == (5 + 4) / 10  # pairs (clean, success) in the right order
-    assert found["robust_risk"] == 3 / 5  # images 1, 3 and 4
-    assert detection["tpr_at_fpr"] == {"0.01": 0.5, "0.05": 0.5, "0.10": 0.5}
+    assert (found.clean_accuracy, found.clean_rejection_rate, found.accepted_accuracy) == (4 / 5, 1 / 5, 3 / 4)
+    assert (found.accuracy, found.success_rate) == (2 / 5, 2 / 4)
+    assert found.undetected_success == 2 / 5  # image 1 and image 3, which was wrong all along
+    assert found.auroc_success == (5 + 4) / 10  # pairs (clean, success) in the right order
+    assert found.robust_risk == 3 / 5  # images 1, 3 and 4
+    assert found.tpr_at_fpr == {"0.01": 0.5, "0.05": 0.5, "0.10": 0.5}
 
 
 def test_interval_is_clopper_pearson() -> None:
-    low, high = measure(IMAGES, 1.0)["intervals"]["robust_risk"]
-    assert low == pytest.approx(beta.ppf(0.025, 3, 3))
-    assert high == pytest.approx(beta.ppf(0.975, 4, 2))
+    interval = measure(IMAGES, 1.0).intervals["robust_risk"]
+    assert interval is not None
+    assert interval == (pytest.approx(beta.ppf(0.025, 3, 3)), pytest.approx(beta.ppf(0.975, 4, 2)))
 
 
 def test_rates_without_a_denominator_are_null() -> None:
-    nothing_fell = {**IMAGES, "label": IMAGES["clean_label"], "score": IMAGES["clean_score"]}
-    found = measure(nothing_fell, 1.0)
-    assert found["detection"]["auroc_success"] is None
-    assert set(found["detection"]["tpr_at_fpr"].values()) == {None}
-    assert measure(nothing_fell, -1.0)["clean"]["accepted_accuracy"] is None
-    json.dumps(found, allow_nan=False)
+    nothing_broken = replace(IMAGES, label=IMAGES.clean_label, score=IMAGES.clean_score)
+    found = measure(nothing_broken, 1.0)
+    assert found.auroc_success is None
+    assert set(found.tpr_at_fpr.values()) == {None}
+    assert measure(nothing_broken, -1.0).accepted_accuracy is None
+    json.dumps(found.to_json(), allow_nan=False)
 
 
-@pytest.mark.parametrize("images", [{key: [] for key in IMAGES}, {**IMAGES, "y": [1]}])
-def test_bad_columns(images: dict[str, Any]) -> None:
+@pytest.mark.parametrize("columns", [([], [], [], [], []), ([1], [1], [0.0], [1, 2], [0.0])])
+def test_columns_of_no_or_different_lengths_are_refused(columns: Any) -> None:
     with pytest.raises(InputError, match="images: must be n > 0"):
-        measure(images, 1.0)
+        Images(*columns)
 
 
 @settings(max_examples=50, deadline=None)
@@ -70,37 +86,39 @@ def test_figures_hang_together(n: int, seed: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)
     y, clean_label = rng.integers(0, 3, (2, n))
     label = np.where(clean_label == y, rng.integers(0, 3, n), clean_label)
-    images = {"y": y, "clean_label": clean_label, "clean_score": rng.normal(size=n), "label": label}
-    found = measure({**images, "score": rng.normal(size=n)}, threshold)
-    assert found["attack"]["accuracy"] <= found["clean"]["accuracy"]
-    assert found["detection"]["undetected_success"] <= 1 - found["attack"]["accuracy"] + 1e-12
-    assert found["robust_risk"] >= found["detection"]["undetected_success"]
-    assert found["robust_risk"] >= 1 - found["clean"]["accuracy"] - 1e-12
-    for name, interval in found["intervals"].items():
-        part = found
+    found = measure(Images(y, clean_label, rng.normal(size=n), label, rng.normal(size=n)), threshold)
+    assert found.accuracy <= found.clean_accuracy
+    assert found.undetected_success <= 1 - found.accuracy + 1e-12
+    assert found.robust_risk >= found.undetected_success
+    assert found.robust_risk >= 1 - found.clean_accuracy - 1e-12
+    stored = found.to_json()
+    for name, interval in found.intervals.items():
+        part: Any = stored
         for key in name.split("."):
             part = part[key]
         if part is not None:
+            assert interval is not None
             assert interval[0] <= part <= interval[1]
 
 
 @pytest.fixture
-def subject(model_dir: Path) -> Subject:
-    return load_subject(model_dir)
+def target(model_dir: Path) -> BenchmarkModel:
+    return load_benchmark_model(model_dir)
 
 
-def quick(subject: Subject, out: Path, **changes: Any) -> list[dict[str, Any]]:
+def quick(target: BenchmarkModel, out: Path, **changes: Any) -> list[Any]:
     settings = {"eps": [0.2], "steps": 3, "n": 40, "detectors": ["label_margin", "global_error"]} | changes
-    plan = Plan(settings.pop("names", ["fgsm", "pgd"]), **settings)
-    return run(subject, plan, out, progress=False)
+    plan = BenchmarkPlan(settings.pop("names", ["fgsm", "pgd"]), **settings)
+    return run(target, plan, out, progress=False)
 
 
-def test_a_cell_has_every_key(subject: Subject, tmp_path: Path) -> None:
-    results = quick(subject, tmp_path)
+def test_a_cell_has_every_key(target: BenchmarkModel, tmp_path: Path) -> None:
+    results = quick(target, tmp_path)
     assert len(results) == 4
     for result in results:
-        stored = json.loads((tmp_path / Spec(**result["spec"]).path).read_text())
-        assert stored == result
+        stored = json.loads((tmp_path / result.key.path).read_text())
+        assert stored == result.to_json()
+        assert CellResult.from_json(stored) == result
         keys = ["data", "model", "detector", "attack", "engine", "norm", "eps", "steps", "seed", "n", "alpha"]
         assert set(keys) <= set(stored["spec"])
         assert set(stored["clean"]) == {"accuracy", "rejection_rate", "accepted_accuracy"}
@@ -111,7 +129,7 @@ def test_a_cell_has_every_key(subject: Subject, tmp_path: Path) -> None:
         assert isinstance(stored["checks"], list)
         for key in ("robust_risk", "seconds", "images_per_second"):
             assert isinstance(stored[key], float)
-    assert results[0]["spec"] | {"weights": ""} == {
+    assert results[0].key.to_json() | {"weights": ""} == {
         "data": "digits",
         "model": "style-memory-brief",
         "weights": "",
@@ -124,49 +142,160 @@ def test_a_cell_has_every_key(subject: Subject, tmp_path: Path) -> None:
         "seed": 0,
         "n": 40,
         "alpha": 0.05,
-        "data_fingerprint": subject.data.fingerprint,
+        "data_fingerprint": target.data.fingerprint,
     }
 
 
-def test_figures_can_be_computed_again_from_the_file(subject: Subject, tmp_path: Path) -> None:
-    for result in quick(subject, tmp_path):
-        again = measure(result["images"], result["detection"]["threshold"])
-        assert again == {key: result[key] for key in again}
+def test_figures_can_be_computed_again_from_the_file(target: BenchmarkModel, tmp_path: Path) -> None:
+    for result in quick(target, tmp_path):
+        assert measure(result.images, result.metrics.threshold) == result.metrics
 
 
-def test_what_is_done_is_not_run_again(subject: Subject, tmp_path: Path) -> None:
-    first = quick(subject, tmp_path, names=["pgd"])
+def test_what_is_done_is_not_run_again(target: BenchmarkModel, tmp_path: Path) -> None:
+    first = quick(target, tmp_path, names=["pgd"])
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
-    assert quick(subject, tmp_path, names=["pgd"]) == first
+    assert quick(target, tmp_path, names=["pgd"]) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == stamps
-    path = tmp_path / Spec(**first[0]["spec"]).path
+    path = tmp_path / first[0].key.path
     path.write_text(path.read_text()[:100])  # half a file, as a crash of the machine may leave
-    assert [result["images"] for result in quick(subject, tmp_path, names=["pgd"])] == [
-        result["images"] for result in first
-    ]
-    other = quick(subject, tmp_path, names=["pgd"], n=30)
-    assert other[0]["spec"]["n"] == 30
-    retrained = replace(subject, weights="other")
-    assert quick(retrained, tmp_path, names=["pgd"])[0]["spec"]["weights"] == "other"
+    again = quick(target, tmp_path, names=["pgd"])
+    assert [result.images for result in again] == [result.images for result in first]
+    other = quick(target, tmp_path, names=["pgd"], n=30)
+    assert other[0].key.n == 30
 
 
-def test_an_attack_that_knows_the_detector_gets_each_detector(subject: Subject, tmp_path: Path) -> None:
-    margin, error = quick(subject, tmp_path, names=["selective"])
-    assert margin["knows_detector"]
-    assert error["knows_detector"]
-    assert (
-        margin["images"]["distance"] != error["images"]["distance"]
-        or margin["images"]["label"] != error["images"]["label"]
-    )
-    blind = quick(subject, tmp_path, names=["pgd"])
-    assert blind[0]["images"]["label"] == blind[1]["images"]["label"]
-    assert margin["detection"]["undetected_success"] > blind[0]["detection"]["undetected_success"]
+def test_a_model_that_was_trained_again_is_measured_again(target: BenchmarkModel, tmp_path: Path) -> None:
+    assert len(target.weights) == 16
+    (first,) = quick(target, tmp_path, names=["fgsm"], detectors=["label_margin"])
+    with torch.no_grad():
+        next(target.model.parameters()).add_(0.01)
+    (second,) = quick(target, tmp_path, names=["fgsm"], detectors=["label_margin"])
+    assert second.key.weights == target.weights != first.key.weights
+    assert second.images.score != first.images.score
 
 
-def test_l2_and_other_engines(subject: Subject, tmp_path: Path) -> None:
-    (result, _) = quick(subject, tmp_path, names=["pgd"], norm="l2", eps=[1.5], engine="art")
-    assert result["spec"]["engine"] == "art"
-    assert max(result["images"]["distance"]) <= 1.5 + 1e-5
+def test_weights_of_every_kind_are_hashed(digits: Dataset) -> None:
+    def weights(model: nn.Module) -> str:
+        return BenchmarkModel(model, "mine", digits).weights
+
+    layer = nn.Linear(2, 2)
+    before = weights(layer)
+    with torch.no_grad():
+        layer.bias += 1
+    assert weights(layer) != before
+    norm = nn.BatchNorm1d(2, affine=False)
+    assert weights(norm) != weights(nn.BatchNorm1d(3, affine=False)), "buffers count"
+    assert weights(layer.bfloat16()) == weights(layer)
+    assert weights(nn.Flatten()) == weights(nn.Flatten()) != weights(nn.Flatten(2)), "without any: its repr"
+
+
+def test_a_shipped_models_weights_are_those_of_its_stored_results() -> None:
+    assert load_benchmark_model("robust/digits").weights == "ac115cff34991b2a"
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "selective"])
+def test_a_budget_of_nothing_gives_the_clean_figures(target: BenchmarkModel, tmp_path: Path, attack: str) -> None:
+    results = quick(target, tmp_path, names=[attack], eps=[0.0, 0.2])
+    for nothing in results[:2]:
+        assert nothing.images.label == nothing.images.clean_label
+        assert nothing.images.score == pytest.approx(nothing.images.clean_score, rel=1e-5)
+        assert nothing.metrics.accuracy == nothing.metrics.clean_accuracy
+        assert nothing.metrics.success_rate == 0
+        assert nothing.checks == ()
+    key = results[0].key
+    assert draw_examples(target, results[:2], tmp_path / "examples.png") is None
+    assert draw_examples(target, results, tmp_path / "examples.png") is not None
+    assert model_report.write(tmp_path, key)[0].read_text().count("| linf 0   |") == 2
+
+
+def test_the_command_with_a_budget_of_nothing(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from robustrecon.cli import main
+
+    for radii in (["--eps", "0"], ["--eps", "0", "--eps", "0.1"]):
+        arguments = ["--model", str(model_dir), "--attack", "fgsm", "--n", "20", "--out", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["robustrecon", "bench", *arguments, *radii])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.count("| linf ") == 2 * (len(radii) // 2)
+
+
+def test_an_attack_is_made_once_for_a_cell(
+    target: BenchmarkModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    load = attacks.load
+    monkeypatch.setattr(attacks, "load", lambda *given, **options: made.append(given) or load(*given, **options))
+    quick(target, tmp_path, names=["pgd"])
+    quick(target, tmp_path, names=["pgd"])
+    assert len(made) == 2, "once a plan"
+
+
+def test_an_attack_sent_to_another_process_is_made_there() -> None:
+    config = AttackConfig("pgd", 0.1, parameters={"steps": 3})
+    assert config.attack is config.attack
+    sent = pickle.loads(pickle.dumps(config))
+    assert sent == config
+    assert "attack" not in vars(sent)
+    assert sent.steps == 3
+
+
+class Distances(nn.Module):
+    """Class energies and nothing else: no drawings, no known shape, no name."""
+
+    def __init__(self, data: Dataset) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.stack([data.train.x[data.train.y == k].mean(0) for k in range(10)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -self.class_energies(x)
+
+    def class_energies(self, x: Tensor) -> Tensor:
+        return (x[:, None] - self.means).flatten(2).square().sum(2)
+
+
+def test_a_model_that_cannot_draw_is_measured_without_a_sheet(digits: Dataset, tmp_path: Path) -> None:
+    target = BenchmarkModel(Distances(digits), "distances", digits)
+    results = quick(target, tmp_path, names=["selective"])
+    assert [type(result) for result in results] == [CellResult] * 2
+    assert draw_examples(target, results, tmp_path / "examples.png") is None
+
+
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "empty"])
+def test_lost_images_come_back_and_figures_stay(target: BenchmarkModel, tmp_path: Path, damage: str) -> None:
+    (result,) = quick(target, tmp_path, names=["selective"], steps=20, detectors=["global_error"])
+    path = tmp_path / result.key.path
+    images, before = path.with_suffix(".npz"), store.read_images(tmp_path, result.key)
+    assert before is not None
+    if damage == "deleted":
+        images.unlink()
+    else:
+        images.write_bytes(images.read_bytes()[: 200 if damage == "truncated" else 0])
+    assert store.read_images(tmp_path, result.key) is None
+    stamp = path.stat().st_mtime_ns
+    assert quick(target, tmp_path, names=["selective"], steps=20, detectors=["global_error"]) == [result]
+    assert path.stat().st_mtime_ns == stamp
+    after = store.read_images(tmp_path, result.key)
+    assert after is not None
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_an_attack_that_knows_the_detector_gets_each_detector(target: BenchmarkModel, tmp_path: Path) -> None:
+    margin, error = quick(target, tmp_path, names=["selective"])
+    assert margin.knows_detector
+    assert error.knows_detector
+    assert margin.images.distance != error.images.distance or margin.images.label != error.images.label
+    blind = quick(target, tmp_path, names=["pgd"])
+    assert blind[0].images.label == blind[1].images.label
+    assert margin.metrics.undetected_success > blind[0].metrics.undetected_success
+
+
+def test_l2_and_other_engines_are_measured(target: BenchmarkModel, tmp_path: Path) -> None:
+    (result, _) = quick(target, tmp_path, names=["pgd"], norm="l2", eps=[1.5], engine="art")
+    assert result.key.engine == "art"
+    assert max(result.images.distance) <= 1.5 + 1e-5
     assert (tmp_path / "digits" / "style-memory-brief" / "label_margin" / "pgd-art-l2-1.5-s0-steps=3.json").exists()
 
 
@@ -179,26 +308,29 @@ class Hopeless(attacks.Attack):
         raise attacks.NonFiniteLoss("the loss is not finite")
 
 
-def test_a_failed_cell_is_recorded_and_the_others_go_on(subject: Subject, tmp_path: Path) -> None:
-    failed, _, *others = quick(subject, tmp_path, names=["test_bench:Hopeless", "fgsm"])
-    assert failed["status"] == "failed"
-    assert failed["error"] == "NonFiniteLoss: the loss is not finite"
-    assert [result["spec"]["attack"] for result in others] == ["fgsm", "fgsm"]
-    assert store.find(tmp_path, Spec(**failed["spec"])) is None, "it is tried again"
-    assert len(store.read_all(tmp_path)) == len(store.read_failures(tmp_path)) == 2
-    text = report.write(tmp_path, failed["spec"])[0].read_text()
+def test_a_failed_cell_is_recorded_and_the_others_go_on(target: BenchmarkModel, tmp_path: Path) -> None:
+    failure, _, *others = quick(target, tmp_path, names=["test_bench:Hopeless", "fgsm"])
+    assert isinstance(failure, CellFailure)
+    assert failure.error == "NonFiniteLoss: the loss is not finite"
+    assert [result.key.attack for result in others] == ["fgsm", "fgsm"]
+    assert store.find(tmp_path, failure.key) is None, "it is tried again"
+    stored = store.read_folder(tmp_path)
+    assert len(stored.results) == len(stored.failures) == 2
+    assert json.loads((tmp_path / failure.key.path).read_text())["status"] == "failed"
+    text = model_report.write(tmp_path, failure.key)[0].read_text()
     assert "FAILED" in text
     assert "the loss is not finite" in text
 
 
-def test_results_on_other_data_are_not_taken_for_these(subject: Subject, tmp_path: Path) -> None:
-    result = quick(subject, tmp_path)[0]
-    spec = Spec(**result["spec"])
-    assert spec.data_fingerprint == subject.data.fingerprint
-    assert store.find(tmp_path, replace(spec, data_fingerprint="other")) is None
-    del result["spec"]["data_fingerprint"]
-    (tmp_path / spec.path).write_text(json.dumps(result))
-    assert store.find(tmp_path, spec) is not None, "one without a fingerprint stands for any"
+def test_results_on_other_data_are_not_taken_for_these(target: BenchmarkModel, tmp_path: Path) -> None:
+    result = quick(target, tmp_path)[0]
+    key = result.key
+    assert key.data_fingerprint == target.data.fingerprint
+    assert store.find(tmp_path, replace(key, data_fingerprint="other")) is None
+    stored = result.to_json()
+    del stored["spec"]["data_fingerprint"]
+    (tmp_path / key.path).write_text(json.dumps(stored))
+    assert store.find(tmp_path, key) is not None, "one without a fingerprint stands for any"
 
 
 class Broken(attacks.Attack):
@@ -212,14 +344,14 @@ class Broken(attacks.Attack):
         raise KeyError("eps")
 
 
-def test_any_error_of_a_blind_attack_is_recorded_once_tried(subject: Subject, tmp_path: Path) -> None:
+def test_any_error_of_a_blind_attack_is_recorded_once_tried(target: BenchmarkModel, tmp_path: Path) -> None:
     Broken.runs = 0
-    results = quick(subject, tmp_path, names=["test_bench:Broken"])
-    assert [result["error"] for result in results] == ["KeyError: 'eps'"] * 2
+    results = quick(target, tmp_path, names=["test_bench:Broken"])
+    assert [result.error for result in results] == ["KeyError: 'eps'"] * 2
     assert Broken.runs == 1
 
 
-def test_what_killed_runs_left_is_cleared(subject: Subject, tmp_path: Path) -> None:
+def test_partial_files_of_killed_runs_are_removed(target: BenchmarkModel, tmp_path: Path) -> None:
     cells = tmp_path / "digits" / "style-memory-brief" / "label_margin"
     cells.mkdir(parents=True)
     old, new, other = cells / ".a.json.x.partial", cells / ".b.json.x.partial", tmp_path / "else" / ".c.partial"
@@ -228,55 +360,54 @@ def test_what_killed_runs_left_is_cleared(subject: Subject, tmp_path: Path) -> N
         path.touch()
     for path in (old, other):
         os.utime(path, (0, 0))
-    quick(subject, tmp_path)
+    quick(target, tmp_path)
     assert [path.exists() for path in (old, new, other)] == [False, True, True]
 
 
-def test_what_beat_us_is_kept_exactly(subject: Subject, tmp_path: Path) -> None:
-    (result,) = quick(subject, tmp_path, names=["selective"], steps=20, detectors=["global_error"])
-    kept = store.read_undetected(tmp_path, Spec(**result["spec"]))
+def test_images_that_broke_classifier_and_detector_are_kept_exactly(target: BenchmarkModel, tmp_path: Path) -> None:
+    (result,) = quick(target, tmp_path, names=["selective"], steps=20, detectors=["global_error"])
+    kept = store.read_images(tmp_path, result.key)
     assert kept is not None
     index, x = kept
     assert 0 < len(index) <= 16
-    columns = result["images"]
-    defended = DefendedClassifier(subject.model, "global_error").calibrate(subject.data.calibration.x, 0.05)
+    defended = DefendedClassifier(target.model, "global_error").calibrate(target.data.calibration.x, 0.05)
     verdict = defended.inspect(x)
-    assert verdict.label.tolist() == [columns["label"][i] for i in index]
-    assert (verdict.label != subject.data.test.y[index]).all()
+    assert verdict.label.tolist() == [result.images.label[i] for i in index]
+    assert (verdict.label != target.data.test.y[index]).all()
     assert not (verdict.score > defended.threshold + 1e-3).any()
-    moved = (x - subject.data.test.x[index]).flatten(1).abs().amax(1)
-    assert moved.tolist() == pytest.approx([columns["distance"][i] for i in index])
+    moved = (x - target.data.test.x[index]).flatten(1).abs().amax(1)
+    assert moved.tolist() == pytest.approx([result.images.distance[i] for i in index])
 
 
 def test_parameters_are_part_of_a_cell() -> None:
-    plain = Spec("d", "m", "w", "label_margin", "pgd", "torchattacks", "linf", 0.1, 40, 0, 10, 0.05)
+    plain = CellKey("d", "m", "w", "label_margin", "pgd", "torchattacks", "linf", 0.1, 40, 0, 10, 0.05)
     assert plain.path.name == "pgd-linf-0.1-s0.json"
-    assert "parameters" not in plain.as_dict()
+    assert "parameters" not in plain.to_json()
     other = replace(plain, steps=100, engine="own", parameters={"restarts": 5, "alpha": 0.01})
     assert other.path.name == "pgd-own-linf-0.1-s0-steps=100-alpha=0.01-restarts=5.json"
-    assert attack_title(other.as_dict()) == "pgd-100 by own alpha=0.01 restarts=5"
-    assert Spec(**other.as_dict()) == other
+    assert other.title == "pgd-100 by own alpha=0.01 restarts=5"
+    assert CellKey.from_json(other.to_json()) == other
 
 
-def test_report_and_pictures(subject: Subject, tmp_path: Path) -> None:
-    results = quick(subject, tmp_path)
-    written = report.write(tmp_path, results[0]["spec"], log_x=True)
+def test_the_report_has_a_table_and_pictures(target: BenchmarkModel, tmp_path: Path) -> None:
+    results = quick(target, tmp_path)
+    written = model_report.write(tmp_path, results[0].key, log_x=True)
     text = written[0].read_text()
     assert text.count("| fgsm") == 2
     assert "Not every detector here was attacked" in text
     assert written[1].read_bytes().startswith(b"\x89PNG")
-    sheet = draw_examples(subject, results, tmp_path / "examples.png")
+    sheet = draw_examples(target, results, tmp_path / "examples.png")
     assert sheet is not None
     assert sheet.stat().st_size > 10_000
-    aware = quick(subject, tmp_path, names=["selective"])
-    assert "attacks that know the detector are the ones to judge it by" in report.markdown(aware)
+    aware = quick(target, tmp_path, names=["selective"])
+    assert "attacks that know the detector are the ones to judge it by" in model_report.markdown(aware)
 
 
-def test_a_fired_check_stands_beside_its_figure(subject: Subject, tmp_path: Path) -> None:
-    (result, *_) = quick(subject, tmp_path)
-    doubtful = result | {"checks": [{"name": "loss-not-risen", "message": "on 9% the loss did not rise"}]}
+def test_a_fired_check_stands_beside_its_figure(target: BenchmarkModel, tmp_path: Path) -> None:
+    (result, *_) = quick(target, tmp_path)
+    doubtful = replace(result, checks=(FiredCheck("loss-not-risen", "on 9% the loss did not rise"),))
     assert "loss-not-risen" in report.table([doubtful])
-    assert "on 9% the loss did not rise" in report.markdown([doubtful])
+    assert "on 9% the loss did not rise" in model_report.markdown([doubtful])
 
 
 @pytest.mark.parametrize(
@@ -294,13 +425,15 @@ def test_a_fired_check_stands_beside_its_figure(subject: Subject, tmp_path: Path
     ],
     ids=str,
 )
-def test_bad_arguments_run_nothing(subject: Subject, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_bad_arguments_run_nothing(
+    target: BenchmarkModel, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
-        quick(subject, tmp_path, **changes)
+        quick(target, tmp_path, **changes)
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_a_model_and_data_that_do_not_fit(model_dir: Path, tmp_path: Path) -> None:
+def test_a_model_and_data_that_do_not_fit_are_refused(model_dir: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     for name in ("a", "b"):
@@ -308,19 +441,20 @@ def test_a_model_and_data_that_do_not_fit(model_dir: Path, tmp_path: Path) -> No
         for index in range(6):
             Image.new("RGB", (5, 5), (index, 0, 0)).save(tmp_path / name / f"{index}.png")
     with pytest.raises(InputError, match=r"has 2 classes of \(3, 5, 5\) images, must have 10 of \(1, 28, 28\)"):
-        load_subject(model_dir, f"folder:{tmp_path}")
+        load_benchmark_model(model_dir, f"folder:{tmp_path}")
 
 
-def test_the_data_is_the_models_own_by_default(subject: Subject, digits: Dataset) -> None:
-    assert subject.data.name == "digits"
-    assert subject.name == "style-memory-brief"
+def test_the_data_is_the_models_own_by_default(target: BenchmarkModel, digits: Dataset) -> None:
+    assert target.data.name == "digits"
+    assert target.name == "style-memory-brief"
 
 
-def test_slug() -> None:
+def test_a_slug_is_fit_for_a_file() -> None:
     assert slug("folder:../photos/cats & dogs") == "folder-..-photos-cats-dogs"
 
 
 def test_results_of_another_kind_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "speed.json").write_text('{"rows": []}')
     (tmp_path / "broken.json").write_text("{")
-    assert store.read_all(tmp_path) == []
+    stored = store.read_folder(tmp_path)
+    assert (stored.results, stored.failures, len(stored.foreign)) == ([], [], 2)

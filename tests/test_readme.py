@@ -62,17 +62,17 @@ def test_tables_are_those_of_the_result_files() -> None:
 def test_results_are_whole_and_agree_with_their_images(model: str) -> None:
     from robustrecon.bench import measure, store
 
-    cells = store.read_all(ROOT / "results" / model)
+    cells = store.read_folder(ROOT / "results" / model).results
     wanted = {
         (attack, eps, detector)
         for attack in ("fgsm", "pgd")
         for eps in (0.1, 0.2, 0.3)
         for detector in ("label_margin", "global_error")
     }
-    assert wanted <= {(cell["spec"]["attack"], cell["spec"]["eps"], cell["spec"]["detector"]) for cell in cells}
+    assert wanted <= {(cell.key.attack, cell.key.eps, cell.key.detector) for cell in cells}
     for cell in cells:
-        again = measure(cell["images"], cell["detection"]["threshold"])
-        assert flat({key: cell[key] for key in again}) == pytest.approx(flat(again)), cell["spec"]
+        again = measure(cell.images, cell.metrics.threshold)
+        assert flat(cell.metrics.to_json()) == pytest.approx(flat(again.to_json())), cell.key
 
 
 def flat(figures: object, name: str = "") -> dict[str, object]:

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, checkpoint, cli, load, train
+from robustrecon.bench.model import load_benchmark_model
 from robustrecon.data import Dataset
 from robustrecon.models import shipped
-from robustrecon.subject import load_subject
 from robustrecon.training import RECIPES
 from robustrecon.training.loop import accuracy
 
@@ -249,14 +249,14 @@ def test_every_shipped_model_is_as_accurate_as_it_says(
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # data that is not there is not downloaded
     try:
-        subject = load_subject(name, data_dir=data_dir, device="cpu")
+        target = load_benchmark_model(name, data_dir=data_dir, device="cpu")
     except InputError as error:
         if "could not be downloaded" not in str(error):
             raise
         pytest.skip(str(error))
     said = checkpoint.load(shipped.file_of(name)).card["accuracy"]
-    assert said["n"] == len(subject.data.test)
-    assert accuracy(subject.model, subject.data.test) == pytest.approx(said["test"], abs=2 / said["n"])
+    assert said["n"] == len(target.data.test)
+    assert accuracy(target.model, target.data.test) == pytest.approx(said["test"], abs=2 / said["n"])
 
 
 def test_train_ship_and_load(digits: Dataset, folder: Path, tmp_path: Path) -> None:
@@ -269,4 +269,4 @@ def test_train_ship_and_load(digits: Dataset, folder: Path, tmp_path: Path) -> N
     loaded = load("tiny/digits")
     assert isinstance(loaded, StyleMemoryNet)
     assert loaded.config["style_encoder"] == "separate"
-    assert load_subject("tiny/digits").name == "style-memory-tiny"
+    assert load_benchmark_model("tiny/digits").name == "style-memory-tiny"

@@ -11,18 +11,26 @@ import signal
 import sys
 import threading
 import time
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from robustrecon import InputError
-from robustrecon.bench import Spec, parallel, store, suite_report, suite_tables
-from robustrecon.bench.suite import read_suite
-from robustrecon.bench.suite_run import SuiteRun, run_suite
+from robustrecon.bench import parallel, store
+from robustrecon.bench.images import Images
+from robustrecon.bench.key import CellKey
+from robustrecon.bench.metrics import measure
+from robustrecon.bench.report import suite as suite_report
+from robustrecon.bench.report import worst_tables
+from robustrecon.bench.result import CellResult, Environment, FiredCheck, failed
+from robustrecon.bench.suite.read import read_suite
+from robustrecon.bench.suite.run import SuiteRun, run_suite
 from robustrecon.bench.worst_case import worst_case
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,11 +80,11 @@ def out(ran: tuple[SuiteRun, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(ran[1], tmp_path / "out"))
 
 
-def figures(run: SuiteRun) -> list[dict[str, Any]]:
-    return [{key: result[key] for key in ("spec", "robust_risk", "images")} for result in run.results]
+def figures(run: SuiteRun) -> list[tuple[Any, ...]]:
+    return [(cell.key, cell.metrics, cell.images) for cell in run.cells if isinstance(cell, CellResult)]
 
 
-def test_a_suite_is_read(tmp_path: Path) -> None:
+def test_a_suite_gives_an_attack_for_each_eps(tmp_path: Path) -> None:
     suite = read_suite(written(tmp_path, f'data = "digits"\nn = 40\nalpha = 0.1\nseed = 3\n{ATTACKS}'))
     assert suite.alpha == 0.1
     assert [(model.name, model.n) for model in suite.models] == [(None, 40)]
@@ -85,7 +93,7 @@ def test_a_suite_is_read(tmp_path: Path) -> None:
         ("pgd", 0.2, 40, 3),
         ("selective", 0.2, 10, 3),
     ]
-    assert suite.models[0].attacks[0].steps() == 3
+    assert suite.models[0].attacks[0].steps == 3
 
 
 def test_an_attack_may_be_for_some_models(tmp_path: Path) -> None:
@@ -95,10 +103,10 @@ def test_an_attack_may_be_for_some_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.toml")), ids=lambda path: path.name)
-def test_the_suites_that_come_with_it(path: Path) -> None:
+def test_every_suite_of_the_benchmarks_is_read_and_described(path: Path) -> None:
     suite = read_suite(path)
     for model in suite.models:
-        assert any(each.load().knows_detector for each in model.attacks)
+        assert any(each.attack.knows_detector for each in model.attacks)
     head = path.read_text().partition("\n\n")[0] + path.read_text()[:900]
     assert f"robustrecon bench --suite benchmarks/{path.name}" in head
     assert "Expected time" in head
@@ -160,7 +168,9 @@ def test_what_is_missing_shows_before_anything_runs(
     assert not list((tmp_path / "out").rglob("*.json"))
 
 
-def test_a_suite_that_is_not_there(suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_suite_is_an_error_with_the_nearest_name(
+    suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=r"no file .*nowhere.toml$"):
         read_suite(tmp_path / "nowhere.toml")
@@ -173,26 +183,26 @@ def test_a_suite_that_is_not_there(suite_file: Path, tmp_path: Path, monkeypatch
 def test_a_cell_without_a_result_counts_as_failed(
     ran: tuple[SuiteRun, Path], suite_file: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = Spec(**ran[0].results[0]["spec"]).path
+    gone = ran[0].cells[0].key.path
     (out / gone).unlink()
     monkeypatch.setattr(store, "write", lambda *_: None)
     run = run_suite(read_suite(suite_file), out, progress=False)
-    assert len(run.results) == 6
-    assert [result["error"] for result in run.results if store.is_failed(result)] == [
+    assert len(run.cells) == 6
+    assert [cell.error for cell in failed(run.cells)] == [
         f"FileNotFoundError: {out / gone}: no result is there after the run"
     ]
 
 
 def test_an_attack_that_broke_nothing_is_not_the_strongest(ran: tuple[SuiteRun, Path]) -> None:
-    nothing = [result | {"images": harmless(result["images"])} for result in ran[0].results]
-    text = suite_report.tables(replace(ran[0], results=tuple(nothing)))
+    nothing = [replace(cell, images=harmless(cell.images)) for cell in ran[0].cells if isinstance(cell, CellResult)]
+    text = suite_report.tables(replace(ran[0], cells=tuple(nothing)))
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| digits")]
     assert [row[8].strip() for row in rows] == ["–"] * 4
 
 
-def harmless(images: dict[str, Any]) -> dict[str, Any]:
+def harmless(images: Images) -> Images:
     """As though the attack had changed nothing."""
-    return images | {"label": images["clean_label"], "score": images["clean_score"]}
+    return replace(images, label=images.clean_label, score=images.clean_score)
 
 
 def test_two_models_of_one_name_are_refused(suite_file: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -206,7 +216,7 @@ def test_two_workers_find_what_one_does(
 ) -> None:
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     together = run_suite(read_suite(suite_file), tmp_path / "out", workers=2, progress=False)
-    assert len(together.results) == 6
+    assert len(together.cells) == 6
     assert figures(together) == figures(ran[0])
 
 
@@ -218,7 +228,7 @@ def test_what_is_done_is_not_run_again(
     gone = sorted(stamps)[0]
     gone.unlink()
     again = run_suite(read_suite(suite_file), out)
-    assert [result["spec"] for result in again.results] == [result["spec"] for result in ran[0].results]
+    assert [cell.key for cell in again.cells] == [cell.key for cell in ran[0].cells]
     assert "done before: 5 of 6 cells" in capsys.readouterr().err
     assert {path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp} == {gone}
 
@@ -226,8 +236,7 @@ def test_what_is_done_is_not_run_again(
 def test_a_failed_cell_does_not_stop_the_others(suite_file: Path, out: Path, tmp_path: Path) -> None:
     text = suite_file.read_text() + '[[attack]]\nname = "test_bench:Hopeless"\neps = 0.2\n'
     run = run_suite(read_suite(written(tmp_path, text)), out, progress=False)
-    failed = [result for result in run.results if store.is_failed(result)]
-    assert [result["error"] for result in failed] == ["NonFiniteLoss: the loss is not finite"] * 2
+    assert [cell.error for cell in failed(run.cells)] == ["NonFiniteLoss: the loss is not finite"] * 2
     paths = suite_report.write(run, out)
     report = json.loads(paths[0].read_text())
     at = {entry["eps"]: entry for entry in report["worst_case"]}
@@ -237,53 +246,52 @@ def test_a_failed_cell_does_not_stop_the_others(suite_file: Path, out: Path, tmp
     assert "the loss is not finite" in paths[2].read_text()
 
 
-def cell(attack: str, label: list[int], score: list[float], **changes: Any) -> dict[str, Any]:
-    """Six images, the true labels all 0: right, right, right, right, wrong when clean, rejected when clean."""
+def cell(attack: str, label: list[int], score: list[float], eps: float = 0.1, y: int = 0, **changes: Any) -> CellResult:
+    """Six images, the true labels all `y`: right, right, right, right, wrong when clean, rejected when clean."""
     n = len(label)
-    spec = {"data": "d", "model": "m", "weights": "w", "detector": "s", "attack": attack, "engine": None}
-    spec |= {"norm": "linf", "eps": 0.1, "steps": None, "seed": 0, "n": n, "alpha": 0.05} | changes.pop("spec", {})
-    images = {"y": [0] * n, "clean_label": [0, 0, 0, 0, 9, 0][:n], "clean_score": [0.0, 0, 0, 0, 0, 5][:n]}
-    images |= {"label": label, "score": score} | changes.pop("images", {})
-    detection = {"threshold": 1.0}
-    return {"spec": spec, "detection": detection, "knows_detector": False, "checks": [], "images": images} | changes
+    images = Images([y] * n, [0, 0, 0, 0, 9, 0][:n], [0.0, 0, 0, 0, 0, 5][:n], label, score)
+    key = CellKey("d", "m", "w", "s", attack, None, "linf", eps, None, 0, n, 0.05)
+    environment = Environment({}, None, "cpu", 1)
+    result = CellResult(key, measure(images, 1.0), False, (), environment, 1.0, float(n), images)
+    return replace(result, **changes)
 
 
 def test_the_worst_case_by_hand() -> None:
-    check = {"name": "loss-not-risen", "message": "on 9%"}
+    check = FiredCheck("loss-not-risen", "on 9%")
     cells = [
-        cell("a", [1, 1, 0, 0, 9, 0], [0.0, 5.0, 0, 0, 0, 5], checks=[check]),  # image 0; image 1 is caught
+        cell("a", [1, 1, 0, 0, 9, 0], [0.0, 5.0, 0, 0, 0, 5], checks=(check,)),  # image 0; image 1 is caught
         cell("b", [1, 0, 1, 0, 9, 0], [0.0, 0.0, 0, 0, 0, 5]),  # images 0 and 2
         cell("c", [0, 1], [0.0, 0.5]),  # image 1, of the first two
-        cell("a", [0, 0, 0, 1, 9, 0], [0.0] * 6, spec={"eps": 0.05}),  # image 3, with less
+        cell("a", [0, 0, 0, 1, 9, 0], [0.0] * 6, eps=0.05),  # image 3, with less
     ]
     small, large = worst_case(cells)
-    assert (small["eps"], large["eps"]) == (0.05, 0.1)
-    assert small["robust_risk"] == 3 / 6
-    assert large["n"] == 6
-    assert large["clean_accuracy"] == 5 / 6
-    assert large["clean_rejection_rate"] == 1 / 6
-    assert large["robust_risk"] == 1.0  # image 3 with the smaller budget
+    assert (small.eps, large.eps) == (0.05, 0.1)
+    assert small.robust_risk == 3 / 6
+    assert large.n == 6
+    assert large.clean_accuracy == 5 / 6
+    assert large.clean_rejection_rate == 1 / 6
+    assert large.robust_risk == 1.0  # image 3 with the smaller budget
     (alone,) = worst_case(cells[:3])
-    assert alone["robust_risk"] == 5 / 6  # all but image 3
-    assert alone["images_least"] == 2
-    assert alone["robust_risk_least"] == 1.0  # images 0 and 1
-    assert alone["robust_risk_least_interval"] == pytest.approx([0.1581, 1.0], abs=1e-4)
+    assert alone.robust_risk == 5 / 6  # all but image 3
+    assert alone.images_least == 2
+    assert alone.robust_risk_least == 1.0  # images 0 and 1
+    assert alone.robust_risk_least_interval == pytest.approx([0.1581, 1.0], abs=1e-4)
     (kept,) = worst_case([cells[0], cell("c", [0, 0], [0.0, 0.0])])
-    assert kept["robust_risk_least"] == 0.5  # image 0
-    low, high = alone["robust_risk_interval"]
+    assert kept.robust_risk_least == 0.5  # image 0
+    low, high = alone.robust_risk_interval
     assert low == pytest.approx(0.3588, abs=1e-4)  # Clopper-Pearson of 5 in 6
     assert high == pytest.approx(0.9958, abs=1e-4)
-    counts = {each["attack"]: (each["images"], each["broke"], each["only"]) for each in large["attacks"]}
+    counts = {each.attack: (each.images, each.broken, each.only) for each in large.attacks}
     assert counts == {"a": (6, 1, 0), "b": (6, 2, 1), "c": (2, 1, 1)}
-    assert large["checks"] == [{"attack": "a", **check}]
+    assert [(note.attack, note.check) for note in large.checks] == [("a", check)]
 
 
 def test_a_risk_is_doubted_where_no_attack_that_knows_the_detector_is_beyond_doubt() -> None:
-    fired = [{"name": "loss-not-risen", "message": "on 9%"}]
+    fired = (FiredCheck("loss-not-risen", "on 9%"),)
     blind, doubtful = cell("a", [0] * 6, [0.0] * 6), cell("b", [0] * 6, [0.0] * 6, knows_detector=True, checks=fired)
     sound = cell("c", [0] * 6, [0.0] * 6, knows_detector=True)
     shown = [
-        suite_tables.risk(worst_case(cells)[0])
+        worst_tables.risk(worst_case(cells)[0])
         for cells in (
             [blind],
             [blind, doubtful],
@@ -297,7 +305,7 @@ def test_a_risk_is_doubted_where_no_attack_that_knows_the_detector_is_beyond_dou
 
 def test_results_of_other_images_do_not_mix() -> None:
     with pytest.raises(InputError, match="a and b are of other images"):
-        worst_case([cell("b", [0] * 6, [0.0] * 6), cell("a", [0, 0], [0, 0.0], images={"y": [1, 1]})])
+        worst_case([cell("b", [0] * 6, [0.0] * 6), cell("a", [0, 0], [0, 0.0], y=1)])
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +316,7 @@ def reported(ran: tuple[SuiteRun, Path]) -> Path:
     return out
 
 
-def test_the_report(reported: Path) -> None:
+def test_the_report_has_every_table_and_picture(reported: Path) -> None:
     found = json.loads((reported / "report.json").read_text())
     assert [(entry["detector"], entry["eps"]) for entry in found["worst_case"]] == [
         ("label_margin", 0.1),
@@ -333,6 +341,45 @@ def test_the_report(reported: Path) -> None:
         assert (reported / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_truncated_file_of_images_is_left_out_of_the_report(ran: tuple[SuiteRun, Path], out: Path) -> None:
+    for path in out.rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:200])
+    benches = tuple(copy(bench) for bench in ran[0].benches)
+    for bench in benches:
+        bench.root = out
+    written = suite_report.write(replace(ran[0], benches=benches), out)
+    assert not [path for path in written if path.name.startswith("undetected-")]
+
+
+def test_lost_images_come_back_when_the_suite_is_run_again(suite_file: Path, out: Path) -> None:
+    lost = sorted(out.rglob("*.npz"))
+    before = [path.read_bytes() for path in lost]
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
+    lost[0].unlink()
+    lost[-1].write_bytes(before[-1][:100])
+    run_suite(read_suite(suite_file), out, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json")} == stamps
+    assert sorted(out.rglob("*.npz")) == lost
+    assert len(np.load(lost[0])["index"]) > 0
+    assert len(np.load(lost[-1])["index"]) > 0
+
+
+def test_a_suite_with_a_budget_of_nothing(suite_file: Path, tmp_path: Path) -> None:
+    suite_file.write_text(suite_file.read_text().replace("eps = [0.1, 0.2]", "eps = [0.0, 0.2]"))
+    run = run_suite(read_suite(suite_file), tmp_path / "out", progress=False)
+    assert not failed(run.cells)
+    first = worst_case(run.cells)[0]
+    assert first.eps == 0
+    assert first.robust_risk == pytest.approx(max(1 - first.clean_accuracy, first.clean_rejection_rate))
+    assert "## Worst case, linf 0\n" in suite_report.write(run, tmp_path / "out")[1].read_text()
+
+
+def test_a_suite_may_name_parameters_as_they_were_named_before(tmp_path: Path) -> None:
+    text = '[[attack]]\nname = "multi-target"\neps = 0.1\nparameters = { deepen = 4 }\n'
+    (config,) = read_suite(written(tmp_path, text)).models[0].attacks
+    assert config.key().parameters == {"extra_restarts": 4}
+
+
 def test_the_page_opens_without_a_network(reported: Path) -> None:
     text = (reported / "report.html").read_text()
     assert text.count('<img alt="undetected-') == len(list(reported.glob("undetected-*.png"))) > 0
@@ -348,7 +395,9 @@ def test_the_page_opens_without_a_network(reported: Path) -> None:
     assert "http" not in outside.replace('http-equiv="Content-Security-Policy"', "")
 
 
-def test_workers_that_cannot_be(suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_and_backends_that_do_not_exist_are_refused(
+    suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     suite = read_suite(suite_file)
     with pytest.raises(InputError, match="workers: got 0"):
         run_suite(suite, tmp_path, workers=0)
@@ -359,7 +408,7 @@ def test_workers_that_cannot_be(suite_file: Path, tmp_path: Path, monkeypatch: p
         run_suite(suite, tmp_path, backend="ray")
 
 
-def test_the_command(
+def test_the_command_runs_a_suite_and_refuses_other_options(
     suite_file: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from robustrecon.cli import main
@@ -385,18 +434,18 @@ def test_the_command(
 
 
 @pytest.mark.parametrize("backend", ["loky", "dask"])
-def test_a_worker_that_dies_is_one_error(
+def test_a_killed_worker_is_one_error(
     suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     killed = {
         "loky": lambda: TerminatedWorkerError("killed"),
-        "dask": lambda: pytest.importorskip("distributed").KilledWorker("unit", None, 3),
+        "dask": lambda: pytest.importorskip("distributed").KilledWorker("job", None, 3),
     }[backend]()
 
     class Parallel:
         def __init__(self, **_: Any) -> None: ...
 
-        def __call__(self, units: Any) -> Any:
+        def __call__(self, jobs: Any) -> Any:
             raise killed
 
     monkeypatch.setattr("joblib.Parallel", Parallel)
@@ -431,5 +480,5 @@ def test_a_killed_dask_worker_loses_nothing(suite_file: Path, tmp_path: Path) ->
         assassin.join(timeout=5)
     assert killed
     assert 0 < done[0] < 10
-    assert len(run.results) == len(list(out.rglob("*.json"))) == 10
-    assert not any(map(store.is_failed, run.results))
+    assert len(run.cells) == len(list(out.rglob("*.json"))) == 10
+    assert not failed(run.cells)

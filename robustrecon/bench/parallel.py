@@ -16,9 +16,9 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from ..subject import load_subject
 from ..types import InputError, unknown_name
-from .plan import Planned
+from .model import load_benchmark_model
+from .plan import AttackConfig
 from .runner import Bench
 
 BACKENDS = ("loky", "dask", "ray")
@@ -26,12 +26,12 @@ _ALONE = threading.Lock()  # a worker with several threads still has one model a
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a worker finds a model and its data, and puts results: names, so that little is sent.
+class WorkerSetup:
+    """Where a worker finds a model and its data, and where it puts results; names only, so that little is sent.
 
     Attributes:
-        model, data, data_dir, device: as for `load_subject`.
-        weights: of the model that is meant.
+        model, data, data_dir, device: as for `load_benchmark_model`.
+        weights: hash of the model's weights.
         detectors, alpha, n, root: as for `Bench`.
         threads: that torch may use.
     """
@@ -49,25 +49,25 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Unit:
+class Job:
     """What one worker does at a time: one attack at one eps on one model.
 
     Attributes:
-        place: of the model.
-        planned: the attack.
-        detectors: those to judge by, one where the attack knows it.
+        setup: where the model is.
+        config: the attack.
+        detectors: those that judge its images; one where the attack knows the detector.
     """
 
-    place: Place
-    planned: Planned
+    setup: WorkerSetup
+    config: AttackConfig
     detectors: tuple[str, ...]
 
 
 def check_workers(workers: int, backend: str) -> None:
-    """Whether there can be so many workers of that kind.
+    """Check the number of workers and their backend.
 
     Raises:
-        InputError: less than one worker, an unknown backend, or one that is not installed.
+        InputError: fewer than one worker, an unknown backend, or one that is not installed.
     """
     if workers < 1:
         raise InputError(f"workers: got {workers}, must be at least 1")
@@ -80,11 +80,11 @@ def check_workers(workers: int, backend: str) -> None:
         raise InputError(f"backend: {backend} is not installed; pip install 'robustrecon[{backend}]'") from None
 
 
-def run_units(units: Iterable[Unit], workers: int, backend: str) -> Iterator[int]:
-    """Do every unit; gives the number of cells of each as it is done, in no order (of Ray's all at the end).
+def run_jobs(jobs: Iterable[Job], workers: int, backend: str) -> Iterator[int]:
+    """Do every job; yields the number of cells of each job as it ends, in any order (with Ray all at the end).
 
     `dask` uses the cluster that this process has a client of, or that `DASK_SCHEDULER_ADDRESS` names, and else starts
-    `workers` processes; units of a worker that dies are done by another. `ray` likewise, with `RAY_ADDRESS`.
+    `workers` processes; jobs of a worker that dies are done by another. `ray` likewise, with `RAY_ADDRESS`.
 
     Raises:
         InputError: a worker was killed, and no other could do its work.
@@ -93,7 +93,7 @@ def run_units(units: Iterable[Unit], workers: int, backend: str) -> Iterator[int
         active, _ = joblib.parallel.get_active_backend()
         as_done = "generator_unordered" if active.supports_return_generator else "list"
         try:
-            yield from joblib.Parallel(batch_size=1, return_as=as_done)(joblib.delayed(_do)(unit) for unit in units)
+            yield from joblib.Parallel(batch_size=1, return_as=as_done)(joblib.delayed(_do)(job) for job in jobs)
         except _killed(backend) as error:
             raise InputError(
                 f"workers: one of {workers} was killed (out of memory?); finished cells are kept, go on with fewer"
@@ -101,7 +101,7 @@ def run_units(units: Iterable[Unit], workers: int, backend: str) -> Iterator[int
 
 
 def _killed(backend: str) -> tuple[type[Exception], ...]:
-    """What a backend raises when a worker died and its work could not be done by another."""
+    """What a backend raises when a worker died and no other worker could do its job."""
     if backend == "dask":
         from distributed import KilledWorker
 
@@ -114,8 +114,8 @@ def _killed(backend: str) -> tuple[type[Exception], ...]:
 
 
 @contextlib.contextmanager
-def _backend(workers: int, backend: str) -> Iterator[dict[str, Any]]:
-    """What joblib is to be told of the backend; a cluster that is started here ends with it."""
+def _backend(workers: int, backend: str) -> Iterator[dict[str, object]]:
+    """joblib's settings for the backend; a cluster that is started here is stopped at the end."""
     if backend == "dask":
         with _dask_client(workers) as client:
             yield {"backend": "dask", "client": client}
@@ -135,7 +135,7 @@ def _backend(workers: int, backend: str) -> Iterator[dict[str, Any]]:
                 ray.shutdown()
     else:
         with warnings.catch_warnings():
-            # Loky starts a worker anew when its memory has grown; no work is lost and there is nothing to do about it.
+            # Loky restarts a worker whose memory has grown; no work is lost.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
             yield {"backend": backend}
 
@@ -158,17 +158,17 @@ def _dask_client(workers: int) -> Iterator[Any]:
         yield client
 
 
-def _do(unit: Unit) -> int:
-    """In a worker: silent, since the results are in their files."""
+def _do(job: Job) -> int:
+    """Do a job in a worker, silently: the results are in their files."""
     with _ALONE:
-        torch.set_num_threads(unit.place.threads)
-        return len(_bench(unit.place).cells(unit.planned, unit.detectors))
+        torch.set_num_threads(job.setup.threads)
+        return len(_bench(job.setup).cells(job.config, job.detectors))
 
 
 @lru_cache(maxsize=8)
-def _bench(place: Place) -> Bench:
-    """A process loads model and data once."""
-    subject = load_subject(place.model, place.data, place.data_dir, place.device, progress=False)
-    if subject.weights != place.weights:
-        raise InputError(f"model: {place.model} has changed since the suite was started; start it again")
-    return Bench(subject, place.detectors, place.alpha, place.n, Path(place.root), progress=False)
+def _bench(setup: WorkerSetup) -> Bench:
+    """The cells of a model; a process loads model and data once."""
+    target = load_benchmark_model(setup.model, setup.data, setup.data_dir, setup.device, progress=False)
+    if target.weights != setup.weights:
+        raise InputError(f"model: {setup.model} has changed since the suite was started; start it again")
+    return Bench(target, setup.detectors, setup.alpha, setup.n, Path(setup.root), progress=False)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 from .. import attacks
 from ..detectors import load_detector
 from ..types import InputError, check_fraction
-from .cell import STEPS, Spec
+from .fields import Json
+from .key import DEFAULT_STEPS, CellKey
 
-IN_THE_SPEC = ("eps", "norm", "seed")  # said once, not among an attack's parameters
+IN_THE_KEY = ("eps", "norm", "seed")  # said once, not among an attack's parameters
 
 
 @dataclass(frozen=True)
-class Planned:
+class AttackConfig:
     """An attack that is to be run; plain values, so that it can be sent to another process.
 
     Attributes:
@@ -33,74 +34,93 @@ class Planned:
     engine: str | None = None
     seed: int = 0
     n: int = 1000
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Json] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1:
             raise InputError(f"n: got {self.n!r}, must be at least 1")
-        for name in IN_THE_SPEC:
+        for name in IN_THE_KEY:
             if name in self.parameters:
                 raise InputError(f"parameters: got {name}, which is said beside them")
+        object.__setattr__(self, "parameters", attacks.current_parameters(self.parameters))
 
-    def load(self) -> attacks.Attack:
-        """Make the attack.
+    def __getstate__(self) -> dict[str, object]:
+        """The attack itself is not sent to another process, which makes its own."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @cached_property
+    def attack(self) -> attacks.Attack:
+        """The attack, made once.
 
         Raises:
             InputError: an unknown name or a value out of range.
         """
+        values = {"eps": self.eps, "norm": self.norm, "seed": self.seed, **self.parameters}
         try:
-            return attacks.load(self.name, self.engine, eps=self.eps, norm=self.norm, seed=self.seed, **self.parameters)
+            return attacks.load(self.name, self.engine, **values)
         except TypeError as error:
             given = dict(self.parameters)
             raise InputError(f"parameters: got {given}, {self.name} cannot be made with them ({error})") from error
 
+    @property
     def engine_name(self) -> str | None:
         """The library that runs it; None for an attack of the user's own."""
         return attacks.engine_of(self.name, self.engine)
 
+    @property
     def steps(self) -> int | None:
         """Gradient steps; None where the attack counts none."""
-        if not attacks.has_parameter(self.name, "steps", self.engine):
+        if not _has_steps(self.name, self.engine):
             return None
-        steps: int | None = self.parameters.get("steps", getattr(self.load(), "steps", None))
-        return steps
+        steps = self.parameters.get("steps", getattr(self.attack, "steps", None))
+        return steps if isinstance(steps, int) else None
 
-    def spec(self, *, detector: str, alpha: float, n: int, data: str, model: str, weights: str) -> Spec:
+    def key(
+        self,
+        *,
+        detector: str = "",
+        alpha: float = 0.05,
+        n: int = 1,
+        data: str = "",
+        model: str = "",
+        weights: str = "",
+        data_fingerprint: str | None = None,
+    ) -> CellKey:
         """The cell of one detector on the n images that there are."""
-        attack = self.load()
-        return Spec(
+        return CellKey(
             data=data,
             model=model,
             weights=weights,
             detector=detector,
             attack=self.name,
-            engine=self.engine_name(),
-            norm=attack.threat.norm,
-            eps=attack.threat.eps,
-            steps=self.steps(),
-            seed=attack.seed,
+            engine=self.engine_name,
+            norm=self.attack.threat.norm,
+            eps=self.attack.threat.eps,
+            steps=self.steps,
+            seed=self.attack.seed,
             n=n,
             alpha=alpha,
-            parameters={key: value for key, value in self.parameters.items() if key != "steps"},
+            parameters={name: value for name, value in self.parameters.items() if name != "steps"},
+            data_fingerprint=data_fingerprint,
         )
 
     @classmethod
-    def again(cls, spec: Spec) -> Planned:
+    def again(cls, key: CellKey) -> AttackConfig:
         """The attack of a stored cell."""
-        steps = {} if spec.steps is None else {"steps": spec.steps}
-        return cls(spec.attack, spec.eps, spec.norm, spec.engine, spec.seed, spec.n, {**steps, **spec.parameters})
+        steps = {} if key.steps is None else {"steps": key.steps}
+        return cls(key.attack, key.eps, key.norm, key.engine, key.seed, key.n, {**steps, **key.parameters})
 
 
-class Plan:
+class BenchmarkPlan:
     """Which cells to measure; made, and so checked, before anything is trained or attacked.
 
     Args:
         names: attacks of `attacks.CATALOGUE`, or `module:factory`.
-        eps: radii of the budget.
+        eps: radii of the budget; 0 gives the figures without any attack.
         norm: "linf" or "l2".
         steps: gradient steps, of attacks that take steps.
         engine: the library that runs the attacks; by default each attack's own default.
-        detectors: names of scores.
+        detectors: names of detectors.
         alpha: bound on the false-alarm rate, calibrated on the calibration part.
         n: the first n images of the test part (all of them when there are fewer).
         seed: of the attacks.
@@ -115,7 +135,7 @@ class Plan:
         *,
         eps: Sequence[float] = (0.1, 0.2, 0.3),
         norm: str = "linf",
-        steps: int = STEPS,
+        steps: int = DEFAULT_STEPS,
         engine: str | None = None,
         detectors: Sequence[str] = ("label_margin",),
         alpha: float = 0.05,
@@ -125,13 +145,28 @@ class Plan:
         if not (names and eps and detectors):
             raise InputError("attack, eps and detector: must be at least one each")
         self.alpha, self.detectors = check_fraction(alpha, "alpha"), list(dict.fromkeys(detectors))
-        for detector in self.detectors:
-            load_detector(detector)
-        counted = {name: {"steps": steps} if attacks.has_parameter(name, "steps", engine) else {} for name in names}
+        check_detectors(self.detectors)
+        counted: dict[str, dict[str, Json]] = {
+            name: {"steps": steps} if _has_steps(name, engine) else {} for name in names
+        }
         self.attacks = [
-            Planned(name, radius, norm, engine, seed, n, counted[name])
+            AttackConfig(name, radius, norm, engine, seed, n, counted[name])
             for name in dict.fromkeys(names)
             for radius in dict.fromkeys(eps)
         ]
-        for planned in self.attacks:
-            planned.load()
+        for config in self.attacks:
+            _ = config.attack
+
+
+def check_detectors(names: Sequence[str]) -> None:
+    """Whether there are detectors of these names.
+
+    Raises:
+        InputError: an unknown name; the message suggests the closest one.
+    """
+    for name in names:
+        load_detector(name)
+
+
+def _has_steps(name: str, engine: str | None) -> bool:
+    return attacks.has_parameter(name, "steps", engine)

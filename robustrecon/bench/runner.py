@@ -5,37 +5,38 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import attacks, provenance
+from .. import attacks
 from ..defence import DefendedClassifier
 from ..detectors import images_needed, load_detector, parts
 from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
-from ..subject import Subject
 from ..types import InputError, Verdict
-from . import plots, store
-from .cell import Spec, attack_title, budget
-from .metrics import flags, measure
-from .plan import Plan, Planned
+from . import store
+from .images import Images
+from .key import CellKey
+from .metrics import measure
+from .model import BenchmarkModel
+from .plan import AttackConfig, BenchmarkPlan
+from .result import Cell, CellFailure, CellResult, Environment, FiredCheck
 
 KEPT = 16  # undetected successes whose images are stored with a cell
 
 
-def run(subject: Subject, plan: Plan, out: str | Path = "results", progress: bool = True) -> list[dict[str, Any]]:
-    """Measure every detector under every attack at every eps; returns the cells' results in that order.
+def run(target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path = "results", progress: bool = True) -> list[Cell]:
+    """Measure every detector under every attack at every eps; returns the cells in that order.
 
-    A cell that failed (a loss that is not finite, a goal that the attack cannot pursue, any error) is recorded as
+    A cell that failed (a loss that is not finite, a goal that the attack does not support, any error) is recorded as
     failed, with its error, and the others go on; it is tried again the next time.
 
     Args:
-        subject: the model and its data.
+        target: the model and its data.
         plan: what to measure.
         out: folder of all results; a cell that is stored there already is not run again.
         progress: show progress on stderr.
@@ -44,51 +45,16 @@ def run(subject: Subject, plan: Plan, out: str | Path = "results", progress: boo
         InputError: too few calibration images for alpha, or an unwritable folder.
     """
     check_writable(Path(out))
-    bench = Bench(subject, plan.detectors, plan.alpha, max(planned.n for planned in plan.attacks), Path(out), progress)
-    return [result for planned in plan.attacks for result in bench.cells(planned)]
-
-
-def draw_examples(
-    subject: Subject, results: Sequence[dict[str, Any]], path: Path, most: int = 8, among: int = 64
-) -> Path | None:
-    """Attack the first `among` test images again and draw up to `most` that fell; None if none did.
-
-    Of the results, it is the one that tells most of the detector: where it is closest to catching half of what fell.
-    """
-    result = max(store.measured(results), key=_divided)
-    spec = Spec(**result["spec"])
-    bench = Bench(subject, [spec.detector], spec.alpha, min(among, spec.n), path.parent, progress=False)
-    attacked, defended = bench.attack(Planned.again(spec), spec.detector), bench.calibrated(spec.detector)
-    right = attacked.distance > 0
-    picked = plots.pick_examples(defended, bench.x[right], attacked.x[right], bench.y[right], most)
-    if not picked:
-        path.unlink(missing_ok=True)  # of an earlier run
-        return None
-    title = (
-        f"{spec.data}, {spec.model}, {attack_title(result['spec'])} {budget(result['spec'])}: rejected ones first, "
-        f"half of each where there are\n{spec.detector} rejects scores above {defended.threshold:.4g}; "
-        f"of all attacked images that fell it accepts {_accepted(result):.0%}"
-    )
-    return plots.examples(picked, subject.data.classes, path, title)
-
-
-def _accepted(result: dict[str, Any]) -> float:
-    each = flags(result)
-    fell = each.right & each.wrong
-    return float((fell & each.undetected).sum() / fell.sum())
-
-
-def _divided(result: dict[str, Any]) -> float:
-    undetected, fell = result["detection"]["undetected_success"], 1 - result["attack"]["accuracy"]
-    return min(undetected, fell - undetected)
+    bench = Bench(target, plan.detectors, plan.alpha, max(config.n for config in plan.attacks), Path(out), progress)
+    return [cell for config in plan.attacks for cell in bench.cells(config)]
 
 
 class Bench:
     """The cells of one model; what they share is computed once, and only when a cell needs it.
 
     Args:
-        subject: the model and its data.
-        detectors: names of scores.
+        target: the model and its data.
+        detectors: names of detectors.
         alpha: bound on the false-alarm rate.
         n: the most test images that an attack gets.
         root: folder of all results.
@@ -100,148 +66,176 @@ class Bench:
 
     def __init__(
         self,
-        subject: Subject,
+        target: BenchmarkModel,
         detectors: Sequence[str],
         alpha: float,
         n: int,
         root: Path,
         progress: bool,
     ) -> None:
-        calibrating = len(subject.data.calibration)
-        needed = max(images_needed(alpha, len(parts(load_detector(detector)))) for detector in detectors)
+        calibrating, needed = len(target.data.calibration), _calibration_images_needed(detectors, alpha)
         if calibrating < needed:
             raise InputError(
-                f"alpha: got {alpha}, needs {needed} calibration images, {subject.data.name} has {calibrating}"
+                f"alpha: got {alpha}, needs {needed} calibration images, {target.data.name} has {calibrating}"
             )
-        self.subject, self.alpha, self.root, self.progress = subject, alpha, root, progress
-        self.defences = {detector: DefendedClassifier(subject.model, detector) for detector in detectors}
-        part = subject.data.test.head(n)
-        self.device = device_of(subject.model)
+        self.target, self.alpha, self.root, self.progress = target, alpha, root, progress
+        self.weights = target.weights
+        self.defences = {detector: DefendedClassifier(target.model, detector) for detector in detectors}
+        part = target.data.test.head(n)
+        self.device = device_of(target.model)
         self.x, self.y = part.x.to(self.device), part.y.to(self.device)
         self._clean: dict[str, Verdict] = {}
         clear_partial(root / self.folder)
 
-    def cells(self, planned: Planned, detectors: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """One result a detector (all by default); an attack that does not know the detector is run once for all."""
-        aware = planned.load().knows_detector
-        attacked: _Attacked | Exception | None = None
-        results = []
-        for detector in self.defences if detectors is None else detectors:
-            spec = self.spec(planned, detector)
-            result = self.done(planned, detector)
-            if result is None:
-                if attacked is None or aware:
-                    attacked = self._attempt(planned, detector)
-                try:
-                    if isinstance(attacked, Exception):
-                        raise attacked
-                    result = {"spec": spec.as_dict(), **self._result(attacked, detector)}
-                except Exception as error:  # whatever it is, the other cells go on
-                    result = store.failure(spec, error, provenance.environment(self.device))
-                    if self.progress:
-                        print(f"failed: {self.root / spec.path}: {result['error']}", file=sys.stderr)
-                else:
-                    self._keep_undetected(spec, attacked, result)
-                store.write(self.root, spec, result)
-            elif self.progress:
-                print(f"done before: {self.root / spec.path}", file=sys.stderr)
-            results.append(result)
-        return results
-
-    def done(self, planned: Planned, detector: str) -> dict[str, Any] | None:
-        """The stored result of a cell, or None where it is to be run."""
-        # An attack of the user's own may have changed since: it is run anew.
-        return store.find(self.root, self.spec(planned, detector)) if planned.engine_name() is not None else None
-
-    def spec(self, planned: Planned, detector: str) -> Spec:
-        """The cell of this model."""
-        spec = planned.spec(
-            detector=detector,
-            alpha=self.alpha,
-            n=min(planned.n, len(self.y)),
-            data=self.subject.data.name,
-            model=self.subject.name,
-            weights=self.subject.weights,
-        )
-        return replace(spec, data_fingerprint=self.subject.data.fingerprint)
-
     @property
     def folder(self) -> Path:
         """Where this model's results are, below the folder of all results."""
-        return Spec.folder_of(self.subject.data.name, self.subject.name)
+        return CellKey.folder_of(self.target.data.name, self.target.name)
+
+    @property
+    def environment(self) -> Environment:
+        """Where cells are measured."""
+        return Environment.of(self.device)
+
+    def key(self, config: AttackConfig, detector: str) -> CellKey:
+        """The cell of this model."""
+        return config.key(
+            detector=detector,
+            alpha=self.alpha,
+            n=min(config.n, len(self.y)),
+            data=self.target.data.name,
+            model=self.target.name,
+            weights=self.weights,
+            data_fingerprint=self.target.data.fingerprint,
+        )
+
+    def done(self, config: AttackConfig, detector: str) -> CellResult | None:
+        """The stored result of a cell; None where it is to be run, or its images are to be made again."""
+        result = self._stored(config, detector)
+        return result if result is not None and store.has_images(self.root, result) else None
+
+    def cells(self, config: AttackConfig, detectors: Sequence[str] | None = None) -> list[Cell]:
+        """One cell a detector (all by default); an attack that does not know the detector is run once for all."""
+        attacked: _Attacked | Exception | None = None
+        cells: list[Cell] = []
+        for detector in self.defences if detectors is None else detectors:
+            key, stored = self.key(config, detector), self._stored(config, detector)
+            if stored is not None and store.has_images(self.root, stored):
+                self._say(f"done before: {self.root / key.path}")
+                cells.append(stored)
+                continue
+            if attacked is None or config.attack.knows_detector:
+                attacked = self._attempt(config, detector)
+            cells.append(self._cell(key, detector, attacked, stored))
+        return cells
 
     def calibrated(self, detector: str) -> DefendedClassifier:
         """The model defended by a detector."""
         defended = self.defences[detector]
         if defended.calibration is None:
-            defended.calibrate(self.subject.data.calibration.x, self.alpha)
+            defended.calibrate(self.target.data.calibration.x, self.alpha)
             self._clean[detector] = defended.inspect(self.x)
         return defended
 
-    def attack(self, planned: Planned, detector: str) -> _Attacked:
+    def attack(self, config: AttackConfig, detector: str) -> _Attacked:
         """Attack the images that are classified correctly when clean; the others stay as they are."""
-        attack = planned.load()
-        victim: nn.Module = self.subject.model
+        attack = config.attack
+        victim: nn.Module = self.target.model
         goal: attacks.Goal = attacks.Misclassified()
         if attack.knows_detector:
             victim = self.calibrated(detector)
             goal = goal & attacks.Undetected(victim.threshold)
-        images, truth = self.x[: planned.n], self.y[: planned.n]
-        right = (self._labels[: planned.n] == truth).nonzero()[:, 0]
-        x, y = images[right], truth[right]
-        moved, distance = images.clone(), torch.zeros(len(images), device=self.device)
+        images, truth = self.x[: config.n], self.y[: config.n]
+        correct = (self._labels[: config.n] == truth).nonzero()[:, 0]
+        x, y = images[correct], truth[correct]
+        x_adv, distance = images.clone(), torch.zeros(len(images), device=self.device)
         fired: list[attacks.Check] = []
         started = time.monotonic()
-        if len(right):
-            title = f"{planned.name} {attack.threat.norm} {attack.threat.eps:g}"
+        if len(correct) and attack.threat.eps > 0:  # a budget of nothing leaves every image as it is
+            title = f"{config.name} {attack.threat.norm} {attack.threat.eps:g}"
             with Progress(title, len(y), "images", self.progress) as bar:
                 outcome = attack(victim, x, y, goal, advance=bar.advance)
-            moved[right], distance[right] = outcome.x, outcome.distance
+            x_adv[correct], distance[correct] = outcome.x, outcome.distance
             fired = attacks.check(victim, x, y, outcome, goal, attack)
-        seconds = time.monotonic() - started
-        return _Attacked(moved, distance, attack.knows_detector, [asdict(sign) for sign in fired], seconds)
-
-    def _attempt(self, planned: Planned, detector: str) -> _Attacked | Exception:
-        try:
-            return self.attack(planned, detector)
-        except Exception as error:
-            return error
+        checks = tuple(FiredCheck(check.name, check.message) for check in fired)
+        return _Attacked(x_adv, distance, attack.knows_detector, checks, time.monotonic() - started)
 
     @cached_property
     def _labels(self) -> Tensor:
         """The model's labels of the clean images."""
-        model = self.subject.model
+        model = self.target.model
         with evaluating(model):
             return batched(lambda part: (model(part).argmax(1),), self.x)[0]
 
-    def _result(self, attacked: _Attacked, detector: str) -> dict[str, Any]:
+    def _stored(self, config: AttackConfig, detector: str) -> CellResult | None:
+        # An attack of the user's own may have changed since: it is run anew.
+        return store.find(self.root, self.key(config, detector)) if config.engine_name is not None else None
+
+    def _attempt(self, config: AttackConfig, detector: str) -> _Attacked | Exception:
+        try:
+            return self.attack(config, detector)
+        except Exception as error:
+            return error
+
+    def _cell(self, key: CellKey, detector: str, attacked: _Attacked | Exception, stored: CellResult | None) -> Cell:
+        """Judge and store what was attacked; a result that was stored before stays, and gets its images again."""
+        try:
+            if isinstance(attacked, Exception):
+                raise attacked
+            result = self._result(key, attacked, detector)
+        except Exception as error:  # whatever it is, the other cells go on
+            failure = CellFailure.of(key, error, self.environment)
+            self._say(f"failed: {self.root / key.path}: {failure.error}")
+            if stored is not None:
+                return stored
+            store.write(self.root, failure)
+            return failure
+        self._keep_images(result, attacked, empty=stored is not None)
+        if stored is not None:
+            return stored
+        store.write(self.root, result)
+        return result
+
+    def _result(self, key: CellKey, attacked: _Attacked, detector: str) -> CellResult:
         started, n = time.monotonic(), len(attacked.x)
         defended = self.calibrated(detector)
         clean, verdict = self._clean[detector], defended.inspect(attacked.x)
         seconds = attacked.seconds + time.monotonic() - started
-        images = {
-            "y": self.y[:n].tolist(),
-            "clean_label": clean.label[:n].tolist(),
-            "clean_score": _digits(clean.score[:n]),
-            "label": verdict.label.tolist(),
-            "score": _digits(verdict.score),
-            "distance": _digits(attacked.distance),
-        }
-        return {
-            **measure(images, defended.threshold),
-            "knows_detector": attacked.knows_detector,
-            "checks": attacked.checks,
-            "environment": provenance.environment(self.device),
-            "seconds": seconds,
-            "images_per_second": n / seconds,
-            "images": images,
-        }
+        images = Images(
+            y=tuple(self.y[:n].tolist()),
+            clean_label=tuple(clean.label[:n].tolist()),
+            clean_score=_digits(clean.score[:n]),
+            label=tuple(verdict.label.tolist()),
+            score=_digits(verdict.score),
+            distance=_digits(attacked.distance),
+        )
+        return CellResult(
+            key=key,
+            metrics=measure(images, defended.threshold),
+            knows_detector=attacked.knows_detector,
+            checks=attacked.checks,
+            environment=self.environment,
+            seconds=seconds,
+            images_per_second=n / seconds,
+            images=images,
+        )
 
-    def _keep_undetected(self, spec: Spec, attacked: _Attacked, result: dict[str, Any]) -> None:
-        """Store the first images that beat both classifier and detector, for a report's pictures."""
-        fell = flags(result)
-        index = torch.from_numpy(fell.right & fell.undetected).nonzero()[:KEPT, 0]
-        store.write_undetected(self.root, spec, index, attacked.x[index.to(self.device)].cpu())
+    def _keep_images(self, result: CellResult, attacked: _Attacked, empty: bool) -> None:
+        """Store the first images with an accepted wrong label, for a report's pictures.
+
+        Where there are none, no file is written, except an empty one for a cell whose images were lost (`empty`): it
+        is not attacked again for them.
+        """
+        flags = result.flags
+        index = torch.from_numpy(flags.correct & flags.undetected).nonzero()[:KEPT, 0]
+        if len(index) or empty:
+            store.write_images(self.root, result.key, index, attacked.x[index.to(self.device)].cpu())
+        else:
+            store.remove_images(self.root, result.key)
+
+    def _say(self, line: str) -> None:
+        if self.progress:
+            print(line, file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -249,10 +243,15 @@ class _Attacked:
     x: Tensor
     distance: Tensor
     knows_detector: bool
-    checks: list[dict[str, str]]
+    checks: tuple[FiredCheck, ...]
     seconds: float
 
 
-def _digits(values: Tensor) -> list[float]:
-    """float32 values with as many digits as tell them apart; one that is not a number is as suspicious as can be."""
-    return [float(f"{value:.9g}") for value in values.nan_to_num(nan=torch.finfo(values.dtype).max).tolist()]
+def _calibration_images_needed(detectors: Sequence[str], alpha: float) -> int:
+    return max(images_needed(alpha, len(parts(load_detector(detector)))) for detector in detectors)
+
+
+def _digits(values: Tensor) -> tuple[float, ...]:
+    """float32 values with as many digits as tell them apart; not a number becomes the highest score."""
+    finite = values.nan_to_num(nan=torch.finfo(values.dtype).max)
+    return tuple(float(f"{value:.9g}") for value in finite.tolist())

@@ -1,13 +1,20 @@
-"""Results on disk: one JSON a cell, whole or absent, numbers as numbers; beside it the images that beat us."""
+"""Results on disk: one JSON file a cell, whole or absent; beside it images with an accepted wrong label.
+
+A JSON file that is not a result counts as absent; if it looks like one, a line on stderr says why it is none. The
+images (.npz) are for a report's pictures only. Where they are absent or unreadable, a report shows fewer pictures, and
+a run attacks that cell again for its images (`has_images`) and leaves the stored figures as they are.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import sys
+import zipfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,124 +22,133 @@ from torch import Tensor
 
 from ..detectors import DETECTORS
 from ..files import atomic_write
-from .cell import Spec
-
-REQUIRED = {
-    "spec",
-    "clean",
-    "attack",
-    "detection",
-    "robust_risk",
-    "intervals",
-    "knows_detector",
-    "checks",
-    "environment",
-    "images",
-}
-FAILED = {"spec", "status", "error", "environment"}
+from .fields import WrongJson
+from .key import CellKey
+from .result import Cell, CellFailure, CellResult, cell_from_json, failed, measured
 
 
-def write(root: Path, spec: Spec, result: dict[str, Any]) -> Path:
+def write(root: Path, cell: Cell) -> Path:
     """Store a cell's result, or its failure, under `root`; the per-image columns take a line each."""
-    summary = json.dumps({"spec": spec.as_dict(), **without_images(result)}, indent=2, allow_nan=False)
-    if is_failed(result):
-        return atomic_write(root / spec.path, f"{summary}\n")
-    columns = ",\n".join(f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in result["images"].items())
-    return atomic_write(root / spec.path, f'{summary[:-2]},\n  "images": {{\n{columns}\n  }}\n}}\n')
+    summary = json.dumps(cell.summary(), indent=2, allow_nan=False)
+    path = root / cell.key.path
+    if isinstance(cell, CellFailure):
+        return atomic_write(path, f"{summary}\n")
+    columns = ",\n".join(
+        f"    {json.dumps(name)}: {json.dumps(column)}" for name, column in cell.images.to_json().items()
+    )
+    return atomic_write(path, f'{summary[:-2]},\n  "images": {{\n{columns}\n  }}\n}}\n')
 
 
-def failure(spec: Spec, error: Exception, environment: dict[str, Any]) -> dict[str, Any]:
-    """What is stored of a cell that could not be measured."""
-    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return {"spec": spec.as_dict(), "status": "failed", "error": message, "environment": environment}
-
-
-def is_failed(result: dict[str, Any]) -> bool:
-    """Whether this is the record of a cell that could not be measured."""
-    return result.get("status") == "failed"
-
-
-def measured(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that are not failures."""
-    return [result for result in results if not is_failed(result)]
-
-
-def find(root: Path, spec: Spec) -> dict[str, Any] | None:
+def find(root: Path, key: CellKey) -> CellResult | None:
     """The stored result of exactly this cell, or None; a failure is none."""
-    result = find_any(root, spec)
-    return None if result is None or is_failed(result) else result
+    cell = find_any(root, key)
+    return cell if isinstance(cell, CellResult) else None
 
 
-def find_any(root: Path, spec: Spec) -> dict[str, Any] | None:
+def find_any(root: Path, key: CellKey) -> Cell | None:
     """The stored result, or failure, of exactly this cell, or None."""
-    result = read(root / spec.path)
-    if result is None or {"data_fingerprint": spec.data_fingerprint, **result["spec"]} != spec.as_dict():
-        return None
-    return result
+    for path in key.paths:
+        cell = read(root / path)
+        if cell is not None and _same(cell.key, key):
+            return cell
+    return None
 
 
-def read(path: Path) -> dict[str, Any] | None:
-    """A stored result or failure, or None where there is none or something else."""
+def read(path: Path) -> Cell | None:
+    """A stored result or failure, or None where there is none; says on stderr that a result is damaged."""
     try:
-        result = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(result, dict) or not (result.keys() >= REQUIRED or result.keys() == FAILED):
-        return None
-    known = {field.name for field in fields(Spec)}
-    return result if {*result["spec"], "parameters", "data_fingerprint"} == known else None
+        return _parse(path)
+    except WrongJson as error:
+        _say_once(f"{path}: is not a result ({error}), left out")
+    except (OSError, ValueError, RecursionError):
+        pass
+    return None
 
 
-def read_all(folder: Path) -> list[dict[str, Any]]:
-    """Every result stored below `folder`, in the order of a table."""
-    return measured(_read_any(folder))
+@dataclass(frozen=True)
+class Stored:
+    """Everything that is stored below a folder.
+
+    Attributes:
+        results: in the order of a table.
+        failures: of cells that could not be measured, in the same order.
+        foreign: JSON files that are neither.
+    """
+
+    results: list[CellResult]
+    failures: list[CellFailure]
+    foreign: list[Path]
 
 
-def read_failures(folder: Path) -> list[dict[str, Any]]:
-    """Every failure stored below `folder`, in the order of a table."""
-    return [result for result in _read_any(folder) if is_failed(result)]
+def read_folder(folder: Path) -> Stored:
+    """Everything that is stored below `folder`."""
+    cells: list[Cell] = []
+    foreign = []
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            cell = _parse(path)
+        except (OSError, ValueError, RecursionError):
+            cell = None
+        if cell is None:
+            foreign.append(path)
+        else:
+            cells.append(cell)
+    ordered = sorted(cells, key=lambda cell: _order(cell.key))
+    return Stored(measured(ordered), failed(ordered), foreign)
 
 
-def _read_any(folder: Path) -> list[dict[str, Any]]:
-    results = [result for path in folder.rglob("*.json") if (result := read(path)) is not None]
-    return sorted(results, key=lambda result: _order(result["spec"]))
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
-def write_undetected(root: Path, spec: Spec, index: Tensor, x: Tensor) -> None:
+def _parse(path: Path) -> Cell | None:
+    """A result or failure; None where the file's JSON is not meant as one."""
+    found = json.loads(path.read_text())
+    return cell_from_json(found) if isinstance(found, dict) and "spec" in found else None
+
+
+def _same(stored: CellKey, key: CellKey) -> bool:
+    """Whether they are of one cell; one that was stored without a fingerprint of the data matches any."""
+    return stored == (key if stored.data_fingerprint else replace(key, data_fingerprint=None))
+
+
+def _order(key: CellKey) -> tuple[object, ...]:
+    known = list(DETECTORS)
+    detector = known.index(key.detector) if key.detector in known else len(known)
+    return (key.data, key.model, key.attack, key.norm, key.eps, detector, key.detector, key.seed)
+
+
+def write_images(root: Path, key: CellKey, index: Tensor, x: Tensor) -> None:
     """Store adversarial images x (M, C, H, W) of the test images `index` (M,), exactly, beside the cell's file."""
-    path = _undetected(root, spec)
-    if not len(index):
-        path.unlink(missing_ok=True)  # of an earlier run
-        return
     buffer = io.BytesIO()
     np.savez_compressed(buffer, index=index.numpy(), x=x.numpy())
-    atomic_write(path, buffer.getvalue())
+    atomic_write((root / key.path).with_suffix(".npz"), buffer.getvalue())
 
 
-def read_undetected(root: Path, spec: Spec) -> tuple[Tensor, Tensor] | None:
-    """(index, x) as they were stored with a cell, or None where there are none."""
-    try:
-        with np.load(_undetected(root, spec), allow_pickle=False) as arrays:
-            return torch.from_numpy(arrays["index"]), torch.from_numpy(arrays["x"])
-    except (OSError, ValueError, KeyError):
-        return None
+def read_images(root: Path, key: CellKey) -> tuple[Tensor, Tensor] | None:
+    """(index, x) as they were stored with a cell, or None where there are none, or the file is not whole."""
+    for path in key.paths:
+        try:
+            with np.load((root / path).with_suffix(".npz"), allow_pickle=False) as arrays:
+                return torch.from_numpy(arrays["index"]), torch.from_numpy(arrays["x"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            continue
+    return None
 
 
-def _undetected(root: Path, spec: Spec) -> Path:
-    return (root / spec.path).with_suffix(".npz")
+def remove_images(root: Path, key: CellKey) -> None:
+    """Remove the images of a cell, which an earlier run may have left."""
+    for path in key.paths:
+        (root / path).with_suffix(".npz").unlink(missing_ok=True)
 
 
-def without_images(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without what happened to each image."""
-    return {key: value for key, value in result.items() if key != "images"}
+def has_images(root: Path, result: CellResult) -> bool:
+    """Whether the images of a result are stored, or there never were any."""
+    flags = result.flags
+    return not (flags.correct & flags.undetected).any() or read_images(root, result.key) is not None
 
 
-def _order(spec: dict[str, Any]) -> tuple[Any, ...]:
-    known = list(DETECTORS)
-    detector = known.index(spec["detector"]) if spec["detector"] in known else len(known)
-    return (
-        *(spec[key] for key in ("data", "model", "attack", "norm", "eps")),
-        detector,
-        spec["detector"],
-        spec["seed"],
-    )
+def summaries(cells: Sequence[Cell]) -> str:
+    """Cells as JSON text, without what happened to each image."""
+    return json.dumps([cell.summary() for cell in cells], indent=2)

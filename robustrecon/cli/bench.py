@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -21,14 +20,14 @@ def bench(
         typer.Option(help="An attack (see `robustrecon attacks`) or module:factory; repeatable. pgd by default."),
     ] = None,
     eps: Annotated[
-        list[float] | None, typer.Option(help="Radius of the budget; repeatable. 0.1, 0.2, 0.3 by default.")
+        list[float] | None, typer.Option(help="Radius of the budget; repeatable. 0.1, 0.2 and 0.3 by default.")
     ] = None,
-    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    steps: Annotated[int, typer.Option(help="Gradient steps, of attacks that take steps.")] = 40,
-    engine: Annotated[str | None, typer.Option(help="torchattacks, art or own.")] = None,
+    norm: Annotated[str, typer.Option(help="Norm of the budget: linf or l2.")] = "linf",
+    steps: Annotated[int, typer.Option(help="Gradient steps of each attack that takes steps.")] = 40,
+    engine: Annotated[str | None, typer.Option(help="Library that runs the attacks: torchattacks, art or own.")] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="A trained model, or a shipped one's name; without it the default one is trained, once."),
+        typer.Option(help="A trained model's folder or a shipped model's name; by default one is trained, once."),
     ] = None,
     data: Data = None,
     data_dir: DataDir = Path("data"),
@@ -40,15 +39,15 @@ def bench(
         ),
     ] = None,
     alpha: Alpha = 0.05,
-    n: Annotated[int, typer.Option(help="The first N test images.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the attacks.")] = 0,
+    n: Annotated[int, typer.Option(help="Number of test images to attack, from the first.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed for the attacks.")] = 0,
     device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="Folder of all results; what is there already is not run again.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder of all results; cells stored there are not run again.")] = Path(
         "runs/results"
     ),
     log_x: Annotated[bool, typer.Option("--log-x", help="Draw the ROC curves over a logarithmic axis.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes that share a suite's cells; 1 is this one.")] = 1,
-    backend: Annotated[str, typer.Option(help="Of a suite's workers: loky, dask or ray.")] = "loky",
+    workers: Annotated[int, typer.Option(help="Number of processes that share a suite's cells.")] = 1,
+    backend: Annotated[str, typer.Option(help="What runs a suite's workers: loky, dask or ray.")] = "loky",
     as_json: Json = False,
 ) -> None:
     """Attack a defended model and report accuracy, detection ROC and robust risk.
@@ -60,11 +59,14 @@ def bench(
         return
     _refuse(context, ("workers", "backend"), "needs --suite")
 
-    from ..bench import Plan, Spec, draw_examples, report, run, store
+    from ..bench import BenchmarkPlan, load_benchmark_model, run, store
+    from ..bench.report import cells as report
+    from ..bench.report import model as model_report
+    from ..bench.report.examples import draw_examples
+    from ..bench.result import failed, measured
     from ..detectors import DEFAULTS
-    from ..subject import load_subject
 
-    plan = Plan(
+    plan = BenchmarkPlan(
         attack or ["pgd"],
         eps=eps or [0.1, 0.2, 0.3],
         norm=norm,
@@ -75,20 +77,19 @@ def bench(
         n=n,
         seed=seed,
     )
-    subject = load_subject(model, data, data_dir, device)
-    results = run(subject, plan, out)
-    last = results[-1]["spec"]
-    examples = out / Spec(**last).folder / "examples.png"
-    sheet = draw_examples(subject, results, examples) if store.measured(results) else None
-    written = [*report.write(out, last, log_x), *([sheet] if sheet else [])]
+    target = load_benchmark_model(model, data, data_dir, device)
+    cells = run(target, plan, out)
+    key = cells[-1].key
+    sheet = draw_examples(target, measured(cells), out / key.folder / "examples.png")
+    written = [*model_report.write(out, key, log_x), *([sheet] if sheet else [])]
     if as_json:
-        print(json.dumps([store.without_images(result) for result in results], indent=2))
+        print(store.summaries(cells))
     else:
-        parts = [report.summary(results), report.table(results), report.caveat(results), *report.failures(results)]
+        parts = [report.summary(cells), report.table(cells), report.caveat(cells), *report.failures(cells)]
         print("\n\n".join(parts), end="\n\n")
         for path in written:
             print(path)
-    if any(map(store.is_failed, results)):
+    if failed(cells):
         raise typer.Exit(1)
 
 
@@ -107,19 +108,21 @@ def _bench_suite(
     from ..files import check_suite
 
     check_suite(file)
-    from ..bench import report, store, suite_report
-    from ..bench.suite import read_suite
-    from ..bench.suite_run import run_suite
+    from ..bench.report import suite as suite_report
+    from ..bench.report.cells import failures
+    from ..bench.result import failed
+    from ..bench.suite.read import read_suite
+    from ..bench.suite.run import run_suite
 
     ran = run_suite(read_suite(file), out, data_dir, workers=workers, backend=backend, device=device)
     written = suite_report.write(ran, out, needs_data_dir=_given(context, "data_dir"))
     if as_json:
         print(written[0].read_text(), end="")
     else:
-        print("\n\n".join([suite_report.tables(ran), *report.failures(ran.results)]), end="\n\n")
+        print("\n\n".join([suite_report.tables(ran), *failures(ran.cells)]), end="\n\n")
         for path in written:
             print(path)
-    if any(map(store.is_failed, ran.results)):
+    if failed(ran.cells):
         raise typer.Exit(1)
 
 

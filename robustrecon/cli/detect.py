@@ -65,7 +65,7 @@ def detect(
     A trained model is calibrated first, on the calibration part of the data it was trained on; a saved
     DefendedClassifier is calibrated already. Images are converted to the model's channels and resized.
     """
-    from ..subject import load_defended
+    from ..bench.model import load_defended
 
     verdicts = _judged(load_defended(model, detector, alpha, data_dir, device), files)
     print(json.dumps([verdict.to_json() for verdict in verdicts], indent=2) if as_json else _table(verdicts))

@@ -41,20 +41,20 @@ def figures(
     same model, data, seed and arguments, is not made again.
     """
     names = selected(figure)
+    from ..bench.model import load_benchmark_model
     from ..files import check_writable, slug
     from ..models import shipped
-    from ..subject import load_subject
 
     if out is not None:
         check_writable(out)
     shipped_name = f"style-memory/{data}"
     if model is None and shipped_name in shipped.names():
         model = Path(shipped_name)
-    subject = load_subject(model, data, data_dir, device)
-    folder = out or Path("runs/figures") / slug(subject.data.name)
+    target = load_benchmark_model(model, data, data_dir, device)
+    folder = out or Path("runs/figures") / slug(target.data.name)
     from ..figures import make, report
 
-    title = str(model or subject.name)
+    title = str(model or target.name)
     arguments = {"neighbours": {"base": base}} if base else None
-    made = make(subject.model, subject.data, folder, names, title=title, seed=seed, arguments=arguments)
+    made = make(target.model, target.data, folder, names, title=title, seed=seed, arguments=arguments)
     print(json.dumps(made, indent=2) if as_json else report(made, names, folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from inspect import getdoc
 from textwrap import indent
 
@@ -31,6 +32,7 @@ __all__ = [
     "calibrate",
     "check_methods",
     "current_name",
+    "former_name",
     "gathered",
     "images_needed",
     "listing",
@@ -146,7 +148,16 @@ def saved_detector(stored: str, given: Detector | AnyOf | None, where: str) -> D
 
 def current_name(stored: str) -> str:
     """What the detector is called now that a file of an earlier version calls `stored`."""
-    return re.sub(r"\w+", lambda word: _RENAMED.get(word[0], word[0]), stored)
+    return _exchanged(stored, _RENAMED)
+
+
+def former_name(name: str) -> str:
+    """What earlier versions called a detector."""
+    return _exchanged(name, {new: old for old, new in _RENAMED.items()})
+
+
+def _exchanged(name: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), name)
 
 
 def listing() -> str:

@@ -1,4 +1,4 @@
-"""A suite: a TOML file that says which models meet which attacks; read, and checked whole, before anything runs."""
+"""Reading a suite, a TOML file of models and attacks; all of it is checked before anything runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data import DATASETS
-from ..detectors import DEFAULTS, load_detector
-from ..files import check_suite
-from ..types import InputError, check_fraction, unknown_name
-from .plan import Planned
+from ...data import DATASETS
+from ...detectors import DEFAULTS
+from ...files import check_suite
+from ...types import InputError, check_fraction, unknown_name
+from ..plan import AttackConfig, check_detectors
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,7 +40,7 @@ class SuiteModel:
     name: str | None
     detectors: tuple[str, ...]
     n: int
-    attacks: tuple[Planned, ...] = ()
+    attacks: tuple[AttackConfig, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Suite:
 
 
 def read_suite(path: str | Path) -> Suite:
-    """Read a suite; every attack is made once, so that what is wrong shows now.
+    """Read a suite and check all of it: every attack is made once.
 
     Args:
         path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05) and `seed` (0); a table [[model]] for each
@@ -89,25 +89,25 @@ def read_suite(path: str | Path) -> Suite:
     if not models:
         models = [SuiteModel(None, DEFAULTS, n)]
     most = max(model.n for model in models)
-    planned = [each for table in top.tables("attack", ATTACK_KEYS) for each in _attacks(table, seed, most, models)]
-    if not planned:
+    config = [each for table in top.tables("attack", ATTACK_KEYS) for each in _attacks(table, seed, most, models)]
+    if not config:
         raise InputError(f"{path}: attack: got none, must be at least one [[attack]] table")
-    return Suite(path, data, alpha, tuple(_meeting(model, planned, path, alpha) for model in models))
+    return Suite(path, data, alpha, tuple(_meeting(model, config, path) for model in models))
 
 
-def _meeting(model: SuiteModel, planned: list[tuple[Planned, list[str]]], path: Path, alpha: float) -> SuiteModel:
+def _meeting(model: SuiteModel, config: list[tuple[AttackConfig, list[str]]], path: Path) -> SuiteModel:
     """The model with the attacks that are for it."""
-    meets = [each for each, names in planned if not names or model.name in names]
+    meets = [each for each, names in config if not names or model.name in names]
     if not meets:
         raise InputError(f"{path}: model: no attack is for {model.name}, must be at least one")
-    files = [each.spec(detector="", alpha=alpha, n=1, data="", model="", weights="").path for each in meets]
+    files = [each.key().path for each in meets]
     for each, file in zip(meets, files, strict=True):
         if files.count(file) > 1:
             raise InputError(f"{path}: attack: got {each.name} {each.norm} {each.eps:g} twice, must be there once")
     return replace(model, attacks=tuple(meets))
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
@@ -119,29 +119,28 @@ def _parsed(path: Path) -> dict[str, Any]:
 def _detectors(table: _Table) -> tuple[str, ...]:
     names = table.several("detectors", str, list(DEFAULTS))
     with table.saying_where():
-        for name in names:
-            load_detector(name)
+        check_detectors(names)
     return tuple(dict.fromkeys(names))
 
 
-def _attacks(table: _Table, seed: int, most: int, models: Sequence[SuiteModel]) -> list[tuple[Planned, list[str]]]:
+def _attacks(table: _Table, seed: int, most: int, models: Sequence[SuiteModel]) -> list[tuple[AttackConfig, list[str]]]:
     """One attack at each of its eps, and the names of the models that it is for, none for all of them."""
     name, norm, engine = table.text("name"), table.text("norm") or "linf", table.text("engine")
     n, parameters = table.whole("n", most, least=1), table.value("parameters", {}, (dict,))
     if name is None:
         raise InputError(f"{table.where}: name: is missing")
     with table.saying_where():
-        planned = [
-            Planned(name, float(eps), norm, engine, seed, n, parameters)
+        config = [
+            AttackConfig(name, float(eps), norm, engine, seed, n, parameters)
             for eps in dict.fromkeys(table.several("eps", float, []))
         ]
-        for each in planned:
-            each.load()
+        for each in config:
+            _ = each.attack
     chosen = table.several("models", str, []) if "models" in table.values else []
     for model in chosen:
         if model not in (names := [each.name for each in models if each.name]):
             unknown_name(f"{table.where}: models", model, names)
-    return [(each, chosen) for each in planned]
+    return [(each, chosen) for each in config]
 
 
 class _Table:

@@ -1,4 +1,4 @@
-"""Running a suite: every cell of every model, in this process or in several; what is done is not run again."""
+"""Running a suite: every cell of every model, in this process or in several; stored cells are not run again."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .. import provenance
-from ..files import check_writable, slug
-from ..runtime import Progress
-from ..subject import RUNS, load_subject
-from ..types import InputError
-from . import store
-from .plan import Planned
-from .runner import Bench
-from .suite import Suite, SuiteModel
+from ...files import check_writable, slug
+from ...runtime import Progress
+from ...types import InputError
+from .. import store
+from ..model import RUNS, load_benchmark_model
+from ..plan import AttackConfig
+from ..result import Cell, CellFailure
+from ..runner import Bench
+from .read import Suite, SuiteModel
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,12 @@ class SuiteRun:
     Attributes:
         suite: what was to be measured.
         benches: one for each of its models.
-        results: one for each cell, in the order of the file; failures among them.
+        cells: in the order of the file; failures among them.
     """
 
     suite: Suite
     benches: tuple[Bench, ...]
-    results: tuple[dict[str, Any], ...]
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class _Todo:
 
     model: SuiteModel
     bench: Bench
-    planned: Planned
+    config: AttackConfig
     detectors: tuple[str, ...]
 
 
@@ -72,15 +71,15 @@ def run_suite(
         InputError: no such model or data, models whose results would have the same place, too few calibration images
             for alpha, an unwritable folder, or a backend that is not there.
     """
-    from .parallel import check_workers
+    from ..parallel import check_workers
 
     check_workers(workers, backend)
     check_writable(Path(out))
     benches = tuple(_benches(suite, Path(out), data_dir, device, progress))
     cells = [
-        (model, bench, planned, detector)
+        (model, bench, config, detector)
         for model, bench in zip(suite.models, benches, strict=True)
-        for planned in model.attacks
+        for config in model.attacks
         for detector in model.detectors
     ]
     todo = list(_todo(suite, benches))
@@ -91,22 +90,22 @@ def run_suite(
         bar.resume(len(cells) - left)
         for n in _run(todo, suite, data_dir, workers, backend, device):
             bar.advance(n)
-    return SuiteRun(suite, benches, tuple(_stored(bench, planned, detector) for _, bench, planned, detector in cells))
+    return SuiteRun(suite, benches, tuple(_stored(bench, config, detector) for _, bench, config, detector in cells))
 
 
-def _stored(bench: Bench, planned: Planned, detector: str) -> dict[str, Any]:
+def _stored(bench: Bench, config: AttackConfig, detector: str) -> Cell:
     """The result or failure of a cell that was run; that there is none, such as on a disk not shared, is a failure."""
-    spec = bench.spec(planned, detector)
-    missing = FileNotFoundError(f"{bench.root / spec.path}: no result is there after the run")
-    return store.find_any(bench.root, spec) or store.failure(spec, missing, provenance.environment(bench.device))
+    key = bench.key(config, detector)
+    missing = FileNotFoundError(f"{bench.root / key.path}: no result is there after the run")
+    return store.find_any(bench.root, key) or CellFailure.of(key, missing, bench.environment)
 
 
 def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progress: bool) -> Iterator[Bench]:
-    """Every model with its data: what is missing shows before anything runs."""
+    """Load every model with its data, so that errors show before anything runs."""
     folders: dict[Path, str | None] = {}
     for model in suite.models:
-        subject = load_subject(model.name, suite.data, data_dir, device, progress)
-        bench = Bench(subject, model.detectors, suite.alpha, model.n, out, progress=False)
+        target = load_benchmark_model(model.name, suite.data, data_dir, device, progress)
+        bench = Bench(target, model.detectors, suite.alpha, model.n, out, progress=False)
         if bench.folder in folders:
             raise InputError(
                 f"{suite.path}: model: {folders[bench.folder]} and {model.name} are both called {bench.folder}, must "
@@ -119,42 +118,42 @@ def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progres
 def _todo(suite: Suite, benches: tuple[Bench, ...]) -> Iterator[_Todo]:
     """What is not stored yet, in the order of the file."""
     for model, bench in zip(suite.models, benches, strict=True):
-        for planned in model.attacks:
-            left = tuple(name for name in model.detectors if bench.done(planned, name) is None)
-            for group in [[name] for name in left] if planned.load().knows_detector else [left]:
+        for config in model.attacks:
+            left = tuple(name for name in model.detectors if bench.done(config, name) is None)
+            for group in [[name] for name in left] if config.attack.knows_detector else [left]:
                 if group:
-                    yield _Todo(model, bench, planned, tuple(group))
+                    yield _Todo(model, bench, config, tuple(group))
 
 
 def _run(
     todo: list[_Todo], suite: Suite, data_dir: str | Path, workers: int, backend: str, device: str
 ) -> Iterator[int]:
-    """Do it all; gives numbers of cells as they are done."""
+    """Run every cell that is left; yields numbers of cells as they are done."""
     if workers == 1 and backend == "loky":
         for each in todo:
-            yield len(each.bench.cells(each.planned, each.detectors))
+            yield len(each.bench.cells(each.config, each.detectors))
         return
     import joblib
 
-    from .parallel import Place, Unit, run_units
+    from ..parallel import Job, WorkerSetup, run_jobs
 
     threads = max(1, joblib.cpu_count() // workers)
 
-    def unit(each: _Todo) -> Unit:
-        data = each.bench.subject.data.name
-        place = Place(
+    def job(each: _Todo) -> Job:
+        data = each.bench.target.data.name
+        setup = WorkerSetup(
             model=each.model.name or str(RUNS / slug(data)),
             data=data,
             data_dir=str(data_dir),
             device=device,
-            weights=each.bench.subject.weights,
+            weights=each.bench.weights,
             detectors=each.model.detectors,
             alpha=suite.alpha,
             n=each.model.n,
             root=str(each.bench.root),
             threads=threads,
         )
-        return Unit(place, each.planned, each.detectors)
+        return Job(setup, each.config, each.detectors)
 
     if todo:
-        yield from run_units(map(unit, todo), workers, backend)
+        yield from run_jobs(map(job, todo), workers, backend)

@@ -1,50 +1,61 @@
-"""What is attacked or asked: a model with its data, trained first where there is none."""
+"""The model that is benchmarked, with its data; the default model is trained where no model is named."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from . import checkpoint
-from .data import Dataset, load_data
-from .defence import SAVED_KIND, DefendedClassifier
-from .files import slug
-from .models import load_with_card, read
-from .runtime import resolve_device
-from .training import train
-from .types import InputError
+from .. import checkpoint
+from ..data import Dataset, load_data
+from ..defence import SAVED_KIND, DefendedClassifier
+from ..files import slug
+from ..models import load_with_card, read
+from ..runtime import resolve_device
+from ..training import train
+from ..types import InputError
 
 RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is attacked.
+class BenchmarkModel:
+    """A model that is benchmarked, and its data.
 
     Attributes:
-        model: with `forward` and `class_energies`.
+        model: gives logits (B, K) of images (B, C, H, W) in [0, 1], and has whatever else the detectors ask for.
         name: what tables call it.
-        weights: what tells it from others of that name, the hash of its weights say.
         data: what it is calibrated and tested on.
     """
 
     model: nn.Module
     name: str
-    weights: str
     data: Dataset
 
+    @property
+    def weights(self) -> str:
+        """Hash of the model's parameters and buffers as they are now; of its repr where it has none.
 
-def load_subject(
+        A model that was trained again has another, and so is measured again.
+        """
+        tensors = {name: value for name, value in self.model.state_dict().items() if isinstance(value, Tensor)}
+        if not tensors:
+            return hashlib.sha256(repr(self.model).encode()).hexdigest()[:16]
+        return checkpoint.digest(tensors)[:16]
+
+
+def load_benchmark_model(
     model: str | Path | None = None,
     data: str | None = None,
     data_dir: str | Path = "data",
     device: str = "auto",
     progress: bool = True,
-) -> Subject:
-    """The model and its data; without a model, the default one for the data, trained once and kept in `runs/`.
+) -> BenchmarkModel:
+    """A model and its data; without a model, the default one for the data, trained once and kept in `runs/`.
 
     Args:
         model: a folder that `robustrecon train` wrote, a .safetensors file, or a shipped model's name.
@@ -77,17 +88,30 @@ def load_subject(
             f"{loaded.n_classes} of {loaded.image_shape} for the model {model}"
         )
     trained_on = card.get("data", {})
-    if trained_on.get("name") == dataset.name and trained_on.get("fingerprint") != dataset.fingerprint:
-        raise InputError(
-            f"data: {dataset.name} has changed since {model} was trained on it, so that calibration and test images "
-            "may be among those it was trained on; train anew"
-        )
+    check_unseen(dataset, trained_on, model)
     recipe = card.get("recipe", {}).get("name")
     name = f"{loaded.name}-{recipe}" if recipe else loaded.name
     if trained_on.get("name", dataset.name) != dataset.name:
         name += f"-of-{trained_on['name']}"
-    weights = checkpoint.digest(loaded.state_dict())[:16]
-    return Subject(loaded.to(place), name, weights, dataset)
+    return BenchmarkModel(loaded.to(place), name, dataset)
+
+
+def check_unseen(data: Dataset, trained_on: Mapping[str, object], model: str | Path) -> None:
+    """Whether calibration and test images were kept from the training of a model.
+
+    Args:
+        data: what it is to be calibrated and tested on.
+        trained_on: what its card says of the data that it was trained on.
+        model: its path, for the message.
+
+    Raises:
+        InputError: the data has changed since the training, so that it is split in another way.
+    """
+    if trained_on.get("name") == data.name and trained_on.get("fingerprint") != data.fingerprint:
+        raise InputError(
+            f"data: {data.name} has changed since {model} was trained on it, so that calibration and test images "
+            "may be among those it was trained on; train anew"
+        )
 
 
 def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> None:
@@ -131,7 +155,7 @@ def load_defended(
                 "must be left out"
             )
         return DefendedClassifier.load(model).to(resolve_device(device))
-    subject = load_subject(model, data_dir=data_dir, device=device)
-    defended = DefendedClassifier(subject.model, detector or "label_margin")
-    defended.classes = subject.data.classes
-    return defended.calibrate(subject.data.calibration.x, 0.05 if alpha is None else alpha)
+    target = load_benchmark_model(model, data_dir=data_dir, device=device)
+    defended = DefendedClassifier(target.model, detector or "label_margin")
+    defended.classes = target.data.classes
+    return defended.calibrate(target.data.calibration.x, 0.05 if alpha is None else alpha)

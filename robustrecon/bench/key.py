@@ -1,0 +1,156 @@
+"""The key of a cell: everything that decides one measurement, and the file that it is stored in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from .. import attacks
+from ..detectors import current_name, former_name
+from ..files import slug
+from .fields import Fields, Json, WrongJson, json_value
+
+DEFAULT_STEPS = 40  # of attacks that take steps; file names say another number
+
+
+@dataclass(frozen=True)
+class CellKey:
+    """What decides one measurement. Parameters and detectors that were renamed have their present names.
+
+    Attributes:
+        data: the data set's name.
+        model: the model's name, its architecture and recipe.
+        weights: hash of the model's weights; a model that was trained again is measured again.
+        detector: the detector's name.
+        attack: the attack's name.
+        engine: the library that runs it; None for an attack of the user's own.
+        norm, eps: the threat model.
+        steps: gradient steps; None where the attack counts none.
+        seed: of the attack.
+        n: the first n test images.
+        alpha: bound on the false-alarm rate that the detector is calibrated to.
+        parameters: of the attack, those given beside eps, norm, seed and steps.
+        data_fingerprint: hash of the data; None in results stored without one, which match any.
+    """
+
+    data: str
+    model: str
+    weights: str
+    detector: str
+    attack: str
+    engine: str | None
+    norm: str
+    eps: float
+    steps: int | None
+    seed: int
+    n: int
+    alpha: float
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    data_fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detector", current_name(self.detector))
+        object.__setattr__(self, "parameters", attacks.current_parameters(self.parameters))
+
+    def to_json(self) -> dict[str, Json]:
+        """As stored: without `parameters` where there are none."""
+        values: dict[str, Json] = {each.name: getattr(self, each.name) for each in fields(self)}
+        if not self.parameters:
+            del values["parameters"]
+        return values
+
+    @classmethod
+    def from_json(cls, value: object) -> CellKey:
+        """What `to_json` gave, now or before something was renamed.
+
+        Raises:
+            WrongJson: an unknown or missing key, or a value of another type.
+        """
+        given = Fields(value, "spec")
+        unknown = given.values.keys() - {each.name for each in fields(cls)}
+        if unknown:
+            raise WrongJson(f"spec: unknown key {min(unknown)}")
+        return cls(
+            data=given.text("data"),
+            model=given.text("model"),
+            weights=given.text("weights"),
+            detector=given.text("detector"),
+            attack=given.text("attack"),
+            engine=given.maybe_text("engine"),
+            norm=given.text("norm"),
+            eps=given.number("eps"),
+            steps=given.maybe_whole("steps"),
+            seed=given.whole("seed"),
+            n=given.whole("n"),
+            alpha=given.number("alpha"),
+            parameters=given.mapping("parameters", json_value) if "parameters" in given else {},
+            data_fingerprint=given.maybe_text("data_fingerprint") if "data_fingerprint" in given else None,
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where the results for this data and model are, below the folder of all results."""
+        return self.folder_of(self.data, self.model)
+
+    @staticmethod
+    def folder_of(data: str, model: str) -> Path:
+        """That of any data and model."""
+        return Path(slug(data)) / slug(model)
+
+    @property
+    def path(self) -> Path:
+        """The cell's file, below the folder of all results; engine, steps and parameters are named unless default."""
+        return self._path(self.detector, self.parameters)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where the cell may be stored: its file, and the one under names that it had before, if they differ."""
+        old = {new: name for name, new in attacks.RENAMED_PARAMETERS.items()}
+        parameters = {old.get(name, name): value for name, value in self.parameters.items()}
+        return tuple(dict.fromkeys([self.path, self._path(former_name(self.detector), parameters)]))
+
+    def _path(self, detector: str, parameters: Mapping[str, Json]) -> Path:
+        changed = [] if self.steps in (None, DEFAULT_STEPS) else [f"steps={self.steps}"]
+        changed += [f"{name}={value}" for name, value in sorted(parameters.items())]
+        engine = other_engine(self.attack, self.engine)
+        words = [slug(self.attack), *([engine] if engine else []), self.norm, f"{self.eps:.12g}", f"s{self.seed}"]
+        return self.folder / slug(detector) / f"{'-'.join([*words, *map(_word, changed)])}.json"
+
+    @property
+    def title(self) -> str:
+        """What tables and pictures call the attack: `pgd-40`, `pgd-40 restarts=5`."""
+        return attack_title(self.attack, self.engine, self.steps, self.parameter_text)
+
+    @property
+    def parameter_text(self) -> str:
+        """The attack's parameters as text: `early_exit=True restarts=5`."""
+        return " ".join(f"{name}={value}" for name, value in sorted(self.parameters.items()))
+
+    @property
+    def budget(self) -> str:
+        """What tables and pictures call the threat model: `linf 0.3`."""
+        return budget(self.norm, self.eps)
+
+
+def attack_title(attack: str, engine: str | None, steps: int | None, parameters: str) -> str:
+    """An attack with its steps, its engine where that is not the default one, and its parameters."""
+    other = other_engine(attack, engine)
+    words = [f"{attack}-{steps}" if steps else attack, f"by {other}" if other else "", parameters]
+    return " ".join(filter(None, words))
+
+
+def budget(norm: str, eps: float) -> str:
+    """A threat model for a table: `linf 0.3`."""
+    return f"{norm} {eps:g}"
+
+
+def other_engine(attack: str, engine: str | None) -> str | None:
+    """The engine, where it is not the one that the attack runs on by default."""
+    entry = attacks.CATALOGUE.get(attack)
+    return None if entry is None or engine in (None, next(iter(entry.engines))) else engine
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^\w.=-]+", "-", text)

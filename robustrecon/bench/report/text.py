@@ -1,0 +1,71 @@
+"""Numbers and tables as text: for Markdown, LaTeX and a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "–": "--",
+        "†": r"$\dagger$",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report, the same in Markdown and in HTML.
+
+    Attributes:
+        title: its heading.
+        text: what is to be said of it.
+        rows: of text, the heading first.
+    """
+
+    title: str
+    text: str
+    rows: list[list[str]]
+
+
+def percent(value: float | None) -> str:
+    """A rate for a table; a dash where there is none."""
+    return "–" if value is None or value != value else f"{100 * value:.1f} %"
+
+
+def bounded(value: float, interval: Sequence[float]) -> str:
+    """A rate with its interval for a table."""
+    low, high = interval
+    return f"{percent(value)} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def decimals(value: float | None) -> str:
+    """An AUROC for a table; a dash where there is none."""
+    return "–" if value is None or value != value else f"{value:.4f}"
+
+
+def doubted(title: str, checks: Sequence[object] | str) -> str:
+    """A title with a dagger where checks fired."""
+    return f"{title} †" if checks else title
+
+
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of a heading and rows, padded so that it also reads well as plain text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def latex(rows: Sequence[Sequence[str]]) -> str:
+    """A LaTeX table of a heading and rows, with the rules of the package booktabs."""
+    head, *body = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in rows]
+    columns = "l" * len(rows[0])
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+    return "\n".join([*lines, r"\end{tabular}"])
