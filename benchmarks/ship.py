@@ -13,7 +13,7 @@ from robustrecon.models import build, model_weights, shipped
 from robustrecon.training.loop import accuracy
 from robustrecon.training.state import without_training_state
 
-MOST_BYTES = 4_000_000
+MOST_BYTES = 4 * 1024**2
 
 
 def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str = "auto") -> Path:

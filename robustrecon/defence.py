@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, models, provenance
 from .checkpoint import WeightsWatch
+from .data.overlap import check_unseen
 from .detectors import (
     AnyOf,
     Calibration,
@@ -190,6 +191,7 @@ class DefendedClassifier(nn.Module):
             raise InputError(
                 f"x: {len(images)} images, must be at least {needed} to bound the false-alarm rate by alpha={alpha}"
             )
+        self._check_unseen(images)
         try:
             _, scores, finite = self._labels_and_scores(images)
         except torch.OutOfMemoryError:
@@ -276,6 +278,8 @@ class DefendedClassifier(nn.Module):
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
+        if isinstance(sketch := getattr(self.model, "trained_on", None), Tensor):
+            tensors[models.TRAINED_ON] = sketch
         if self.classes is not None:
             card["classes"] = list(self.classes)
         if isinstance(self.model, models.EnergyModel):
@@ -308,6 +312,7 @@ class DefendedClassifier(nn.Module):
                 raise InputError(f"model: the weights in {path} do not fit {type(model).__name__}") from error
         elif "architecture" in saved.card:
             model = models.build(saved.card["architecture"], weights)
+            model.trained_on = saved.tensors.get(models.TRAINED_ON)
         else:
             raise InputError(f"model: {path} holds a model of your own class; pass an instance of it")
         defended = cls(model, saved_detector(saved.card["detector"], detector, str(path)))
@@ -327,6 +332,11 @@ class DefendedClassifier(nn.Module):
         defended._calibrated_shape = None if shape is None else tuple(shape)
         defended.classes = saved.card.get("classes")
         return defended
+
+    def _check_unseen(self, images: Tensor) -> None:
+        sketch = getattr(self.model, "trained_on", None)
+        if isinstance(sketch, Tensor):
+            check_unseen(sketch, images, "x")
 
     def _set_calibration(self, calibration: Calibration, images: Tensor | None) -> None:
         self.calibration, self._weights = calibration, WeightsWatch(self)

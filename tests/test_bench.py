@@ -19,7 +19,7 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 import attacks
-from robustrecon import DefendedClassifier, InputError
+from robustrecon import DefendedClassifier, InputError, load, load_data
 from robustrecon.bench import (
     AttackConfig,
     BenchmarkModel,
@@ -458,3 +458,64 @@ def test_results_of_another_kind_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     stored = store.read_folder(tmp_path)
     assert (stored.results, stored.failures, len(stored.foreign)) == ([], [], 2)
+
+
+def test_an_attack_and_a_benchmark_take_several_detectors_as_one(target: BenchmarkModel, tmp_path: Path) -> None:
+    name = "any_of(label_margin,cycle)"
+    joint, alone = quick(target, tmp_path, names=["selective"], eps=[0.3], steps=10, detectors=[name, "label_margin"])
+    assert joint.metrics.threshold == 0
+    assert joint.key.detector == name
+    assert joint.metrics.success_rate > 0.5
+    assert joint.metrics.undetected_success <= alone.metrics.undetected_success + 0.1
+    assert not [check for check in joint.checks if "gradient" in check.name]
+    assert any("any_of-label_margin-cycle" in str(path) for path in tmp_path.rglob("*.json"))
+
+
+def test_a_classifier_that_has_nothing_but_logits_is_benchmarked(digits: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    optimizer = torch.optim.Adam(plain.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(plain(digits.train.x), digits.train.y).backward()
+        optimizer.step()
+    results = quick(
+        BenchmarkModel(plain, "plain", digits),
+        tmp_path,
+        names=["pgd", "selective", "multi-target", "matching"],
+        steps=20,
+        detectors=["msp", "energy"],
+    )
+    assert [type(result) for result in results] == [CellResult] * 8
+    for result in results[2:4]:
+        assert result.metrics.undetected_success > 0.9, (
+            "a linear classifier withstood an attack that knows its detector"
+        )
+
+
+def test_images_that_the_model_was_trained_on_are_noticed_by_content(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on one folder, benchmarked on a larger one with the same images."""
+    from PIL import Image
+
+    from robustrecon import train
+    from robustrecon.bench.model import load_benchmark_model
+    from robustrecon.training import RECIPES
+
+    monkeypatch.chdir(tmp_path)
+    for index, (image, label) in enumerate(zip(digits.train.images[:240], digits.train.y, strict=False)):
+        for folder in ("small", "large")[index >= 160 :]:
+            path = tmp_path / folder / str(int(label)) / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(path)
+    small, large = (f"folder:{tmp_path / name}" for name in ("small", "large"))
+    tiny = replace(RECIPES["fast"], name="tiny", epochs=1, batch_size=32, least_steps=0)
+    train(load_data(small), tmp_path / "run", tiny, progress=False)
+    assert load_benchmark_model(tmp_path / "run", small).data.name.endswith("small")
+    with pytest.raises(
+        InputError, match=r"data: calibration part of folder:.*large: \d+ of 40 images that can be told"
+    ):
+        load_benchmark_model(tmp_path / "run", large)
+    with pytest.raises(InputError, match="x: 100 of 100 images that can be told are among those that the model was"):
+        DefendedClassifier(load(tmp_path / "run")).calibrate(load_data(small).train.x[:100])

@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import attacks
 import robustrecon
 from robustrecon import InputError
 from robustrecon.bench import CellKey, CellResult, load_results, store
-from robustrecon.bench.key import RENAMED_PARAMETERS
 from robustrecon.bench.report import cells, interactive, text
 from robustrecon.bench.report.curves import Curves, HeatMap, heat_map, risk_curves, roc_curves
 from robustrecon.bench.report.suite import SuiteReport
@@ -78,7 +78,7 @@ def test_a_cell_stored_under_old_names_is_the_same_cell(tmp_path: Path) -> None:
 def test_renamed_parameters_and_detectors_have_their_present_names() -> None:
     key = CellKey(
         *("d", "m", "w", "any_of(cycle,marginal)", "hybrid", "own", "linf", 0.1, 40, 0, 10, 0.05),
-        parameters=dict.fromkeys(RENAMED_PARAMETERS, 1),
+        parameters=dict.fromkeys(attacks.RENAMED_PARAMETERS, 1),
     )
     assert key.detector == "any_of(cycle,free_energy)"
     assert set(key.parameters) == {"extra_restarts", "search_fraction"}

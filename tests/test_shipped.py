@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, checkpoint, cli, load, train
+from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, checkpoint, cli, load, models, train
 from robustrecon.bench.model import load_benchmark_model
 from robustrecon.data import Dataset
 from robustrecon.models import shipped
@@ -60,7 +60,7 @@ def test_half_precision_file_loads_as_the_model_it_was_made_of(
 ) -> None:
     assert file == folder / "brief/digits.safetensors"
     assert file.stat().st_size < MOST_BYTES
-    assert {tensor.dtype for tensor in checkpoint.load(file).tensors.values()} == {torch.float16}
+    assert {tensor.dtype for tensor in models.model_weights(checkpoint.load(file).tensors).values()} == {torch.float16}
     loaded = load("brief/digits")
     for name, weight in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], weight.half().float()), name
@@ -213,7 +213,7 @@ def test_runs_that_are_refused(
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
-    assert "bytes, must be at most 4,000,000" in capsys.readouterr().err
+    assert "bytes, must be at most 4,194,304" in capsys.readouterr().err
     assert not list(folder.iterdir())
 
 
@@ -265,7 +265,10 @@ def test_train_ship_and_load(digits: Dataset, folder: Path, tmp_path: Path) -> N
     train(digits, tmp_path / "run", tiny, progress=False)
     assert "optimizer.0.exp_avg" in checkpoint.load(tmp_path / "run").tensors  # it may be given more epochs
     ship(tmp_path / "run", "tiny/digits")
-    assert {name.split(".")[0] for name in checkpoint.load(shipped.file_of("tiny/digits")).tensors} == {"model"}
+    assert {name.split(".")[0] for name in checkpoint.load(shipped.file_of("tiny/digits")).tensors} == {
+        "model",
+        "trained_on",
+    }
     loaded = load("tiny/digits")
     assert isinstance(loaded, StyleMemoryNet)
     assert loaded.config["style_encoder"] == "separate"

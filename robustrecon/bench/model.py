@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import checkpoint
 from ..data import Dataset, load_data
+from ..data.overlap import check_unseen
 from ..defence import SAVED_KIND, DefendedClassifier
 from ..files import slug
 from ..models import load_with_card, read
@@ -30,11 +31,20 @@ class BenchmarkModel:
         model: gives logits (B, K) of images (B, C, H, W) in [0, 1], and has whatever else the detectors ask for.
         name: what tables call it.
         data: what it is calibrated and tested on.
+
+    Raises:
+        InputError: the model says what it was trained on, and that is among the calibration or test images.
     """
 
     model: nn.Module
     name: str
     data: Dataset
+
+    def __post_init__(self) -> None:
+        sketch = getattr(self.model, "trained_on", None)
+        if isinstance(sketch, Tensor):
+            for part in ("calibration", "test"):
+                check_unseen(sketch, getattr(self.data, part).images, f"data: {part} part of {self.data.name}")
 
     @property
     def weights(self) -> str:
@@ -88,7 +98,7 @@ def load_benchmark_model(
             f"{loaded.n_classes} of {loaded.image_shape} for the model {model}"
         )
     trained_on = card.get("data", {})
-    check_unseen(dataset, trained_on, model)
+    _check_same_split(dataset, trained_on, model)
     recipe = card.get("recipe", {}).get("name")
     name = f"{loaded.name}-{recipe}" if recipe else loaded.name
     if trained_on.get("name", dataset.name) != dataset.name:
@@ -96,8 +106,8 @@ def load_benchmark_model(
     return BenchmarkModel(loaded.to(place), name, dataset)
 
 
-def check_unseen(data: Dataset, trained_on: Mapping[str, object], model: str | Path) -> None:
-    """Whether calibration and test images were kept from the training of a model.
+def _check_same_split(data: Dataset, trained_on: Mapping[str, object], model: str | Path) -> None:
+    """Whether data of the name that a model was trained on is still split as it was then.
 
     Args:
         data: what it is to be calibrated and tested on.

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..types import ImageShape, InputError
+from .overlap import content_sketch
 
 SPLIT_SEED = 20180722
 CALIBRATION_SHARE = 1 / 12  # of the training set, when the data has a test set: 5,000 of MNIST's 60,000
@@ -78,6 +79,11 @@ class Dataset:
         digest = hashlib.sha256(self.train.images.numpy().tobytes())
         digest.update(self.train.y.numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def sketch(self) -> Tensor:
+        """(n,) int64 sketch of the training images, by which they are recognised later."""
+        return content_sketch(self.train.images)
 
     @property
     def image_shape(self) -> ImageShape:

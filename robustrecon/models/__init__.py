@@ -12,13 +12,24 @@ from torch import Tensor
 from .. import checkpoint, provenance
 from ..types import InputError, nearest
 from . import shipped
-from .base import EnergyModel
+from .base import TRAINED_ON, WEIGHTS, EnergyModel
 from .style_memory import StyleMemoryNet
 
-__all__ = ["MODELS", "EnergyModel", "StyleMemoryNet", "build", "load", "load_with_card", "read"]
+__all__ = [
+    "MODELS",
+    "TRAINED_ON",
+    "WEIGHTS",
+    "EnergyModel",
+    "StyleMemoryNet",
+    "architecture",
+    "build",
+    "load",
+    "load_with_card",
+    "model_weights",
+    "read",
+]
 
 MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet,)}
-WEIGHTS = "model."
 
 
 def architecture(model: EnergyModel) -> dict[str, Any]:
@@ -88,9 +99,11 @@ def load_with_card(path: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
     if "architecture" not in saved.card:
         raise InputError(f"{path}: its card has no architecture, so it holds no model")
     try:
-        return build(saved.card["architecture"], model_weights(saved.tensors)), saved.card
+        model = build(saved.card["architecture"], model_weights(saved.tensors))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    model.trained_on = saved.tensors.get(TRAINED_ON)
+    return model, saved.card
 
 
 def read(path: str | Path) -> checkpoint.Checkpoint:

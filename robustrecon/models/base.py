@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from ..types import ImageShape, InputError
 
+WEIGHTS = "model."  # names of the tensors of a checkpoint that are the model's own begin so
+TRAINED_ON = "trained_on"  # name of the tensor that is the sketch of the training images
+
 Labels: TypeAlias = Tensor | Callable[[Tensor], Tensor]
 """Labels (B, J) int64, or a function that gives them from the logits (B, K)."""
 
@@ -71,6 +74,7 @@ class EnergyModel(nn.Module, ABC):
         n_classes: K.
         image_shape: (C, H, W).
         config: keyword arguments that build the same architecture again; JSON values only.
+        trained_on: (n,) sketch of the training images, by which they are recognised; None where it is not known.
     """
 
     name: str
@@ -82,6 +86,7 @@ class EnergyModel(nn.Module, ABC):
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise InputError(f"image_shape: got {tuple(image_shape)}, must be (channels, height, width)")
         self.n_classes = n_classes
+        self.trained_on: Tensor | None = None
         channels, height, width = image_shape
         self.image_shape: ImageShape = (channels, height, width)
         self.config: dict[str, Any] = {

@@ -105,7 +105,9 @@ class Run:
             bar.resume(n * len(self.history))
             for epoch in range(len(self.history), self.epochs):
                 self._epoch(epoch, images, y, bar)
-        return cast(EnergyModel, self.result.eval().cpu())
+        result = cast(EnergyModel, self.result.eval().cpu())
+        result.trained_on = self.data.sketch
+        return result
 
     @property
     def result(self) -> nn.Module:
@@ -186,7 +188,7 @@ class Run:
             )
         finished = len(self.history) == self.epochs
         tensors = {models.WEIGHTS + key: value for key, value in self.result.state_dict().items()}
-        tensors |= _data_tensors(self.data)
+        tensors[models.TRAINED_ON] = self.data.sketch
         if not finished or can_be_extended(self.recipe, self.objective):
             tensors |= training_state(self.model, self.averaged, self.objective, self.optimizer)
         card = self._card() | {
@@ -205,11 +207,6 @@ class Run:
         rows = [",".join(self.history[0])] if self.history else []
         rows += [",".join(f"{value:.6g}" for value in row.values()) for row in self.history]
         return "\n".join(rows) + "\n"
-
-
-def _data_tensors(data: Dataset) -> dict[str, Tensor]:
-    """What of the training images is kept beside the weights, to notice them later."""
-    return {}
 
 
 def _derived(*parts: int) -> int:

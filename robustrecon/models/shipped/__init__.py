@@ -14,6 +14,7 @@ from typing import Any
 
 from ... import checkpoint
 from ...types import InputError, nearest
+from ..base import TRAINED_ON
 
 FOLDER = Path(__file__).parent
 SUFFIX = ".safetensors"
@@ -119,7 +120,7 @@ def _described(name: str) -> ShippedModel:
         n=accuracy.get("n"),
         architecture=architecture.get("name"),
         options={key: value for key, value in architecture.items() if key not in left_out},
-        parameters=sum(tensor.numel() for tensor in saved.tensors.values()),
+        parameters=sum(tensor.numel() for name, tensor in saved.tensors.items() if name != TRAINED_ON),
         bytes=path.stat().st_size,
         sha256=card["sha256"],
     )
