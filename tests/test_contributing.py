@@ -1,12 +1,14 @@
-"""A new model and its objective are a file and a catalogue line each, and `robustrecon train` trains them."""
+"""What CONTRIBUTING adds is a file and a catalogue line each, and then trains, scores, attacks and resumes."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -16,64 +18,12 @@ import torch
 from robustrecon import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
-
-MODEL = '''
-import torch
-from torch import Tensor, nn
-
-from robustrecon.models.base import EnergyModel
-from robustrecon.types import ImageShape
-
-
-class PrototypeNet(EnergyModel):
-    """One learned prototype a class; the energy is the squared distance to it."""
-
-    name = "prototype"
-
-    def __init__(self, n_classes: int = 10, image_shape: ImageShape = (1, 28, 28)) -> None:
-        super().__init__(n_classes, image_shape)
-        self.prototypes = nn.Parameter(torch.rand(n_classes, *image_shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return -self.class_energies(x)
-
-    def class_energies(self, x: Tensor) -> Tensor:
-        return (x.unsqueeze(1) - self.prototypes).flatten(2).square().sum(2)
-'''
-
-OBJECTIVE = '''
-from dataclasses import dataclass
-
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-
-from robustrecon.training.checks import at_least
-from robustrecon.training.objectives.base import Objective, ObjectiveOptions
-
-
-class PrototypeObjective(Objective):
-    """Cross-entropy on −energies and the energy of the true label (H.-M. Yang et al., CVPR 2018)."""
-
-    metrics = ("loss", "distance", "accuracy")
-
-    @dataclass(frozen=True)
-    class Options(ObjectiveOptions):
-        """`distance_weight`: weight of the true label's energy."""
-
-        distance_weight: float = 0.001
-
-        def __post_init__(self) -> None:
-            at_least(0, self, "distance_weight")
-
-    options: Options
-
-    def forward(self, x: Tensor, y: Tensor, progress: float) -> dict[str, Tensor]:
-        energies = self.model.class_energies(x)
-        distance = energies.gather(1, y[:, None]).mean()
-        loss = cross_entropy(-energies, y) + self.options.distance_weight * distance
-        return {"loss": loss, "distance": distance, "accuracy": (energies.argmin(1) == y).float().mean()}
-'''
-
+FILES = (
+    "robustrecon/models/prototype.py",
+    "robustrecon/training/objectives/prototype.py",
+    "robustrecon/detectors/soft_margin.py",
+    "attacks/margin.py",
+)
 EDITS = {
     "robustrecon/models/__init__.py": [
         ("import StyleMemoryNet\n", "import StyleMemoryNet\nfrom .prototype import PrototypeNet\n"),
@@ -83,30 +33,46 @@ EDITS = {
         ("from .style_memory", "from .prototype import PrototypeObjective\nfrom .style_memory"),
         ('    "trades": TradesObjective,\n', '    "trades": TradesObjective,\n    "prototype": PrototypeObjective,\n'),
     ],
+    "robustrecon/detectors/__init__.py": [
+        ("\n\n__all__", "\nfrom .soft_margin import SoftMargin\n\n__all__"),
+        ("        LabelMargin,\n", "        LabelMargin,\n        SoftMargin,\n"),
+    ],
+    "attacks/catalogue.py": [
+        (
+            "CATALOGUE: dict[str, Entry] = {\n",
+            'CATALOGUE: dict[str, Entry] = {\n    "margin-step": '
+            'Entry("a", "b", {"own": f"{__package__}.margin:MarginStep"}),\n',
+        )
+    ],
 }
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the library with the two added."""
+    """A copy of the library with model, objective, detector and attack added, and with the contract tests."""
     folder = tmp_path_factory.mktemp("tree")
-    for part in ("attacks", "robustrecon"):
+    for part in ("attacks", "benchmarks", "robustrecon"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
-    (folder / "robustrecon/models/prototype.py").write_text(MODEL)
-    (folder / "robustrecon/training/objectives/prototype.py").write_text(OBJECTIVE)
-    for page, changes in EDITS.items():
-        text = (folder / page).read_text()
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "tests").mkdir()
+    for name in ("conftest.py", "test_contract.py"):
+        shutil.copy(ROOT / "tests" / name, folder / "tests")
+    written = re.findall(r"^ *```python\n(.*?)^ *```", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S)
+    for path, code in zip(FILES, written, strict=True):
+        (folder / path).write_text(textwrap.dedent(code))
+    for path, changes in EDITS.items():
+        text = (folder / path).read_text()
         for old, new in changes:
-            assert text.count(old) == 1, (page, old)
+            assert text.count(old) == 1, (path, old)
             text = text.replace(old, new)
-        (folder / page).write_text(text)
+        (folder / path).write_text(text)
     return folder
 
 
 def started(tree: Path, *arguments: str) -> subprocess.Popen[str]:
-    """`robustrecon` of the copy."""
+    """`python -m ARGUMENTS` with the copy."""
     return subprocess.Popen(
-        [sys.executable, "-m", "robustrecon", *arguments],
+        [sys.executable, "-m", *arguments],
         cwd=tree,
         env=os.environ | {"PYTHONPATH": str(tree)},
         stdout=subprocess.PIPE,
@@ -118,13 +84,18 @@ def started(tree: Path, *arguments: str) -> subprocess.Popen[str]:
 def done(tree: Path, *arguments: str) -> str:
     run = started(tree, *arguments)
     out, errors = run.communicate()
-    assert run.returncode == 0, errors
+    assert run.returncode == 0, out[-3000:] + errors[-2000:]
     return out
 
 
-def test_a_killed_run_of_a_new_model_goes_on_to_the_same_result(tree: Path) -> None:
+def test_the_contract_and_the_types_hold_for_what_was_added(tree: Path) -> None:
+    done(tree, "pytest", "-k", "prototype or soft_margin or margin-step")
+    assert "Success" in done(tree, "mypy")
+
+
+def test_a_killed_run_of_a_new_model_resumes_to_the_same_result(tree: Path) -> None:
     train = ("train", "--model", "prototype", "--objective", "prototype", "--epochs", "40", "--seed", "3", "--out")
-    process = started(tree, *train, "broken")
+    process = started(tree, "robustrecon", *train, "broken")
     deadline = time.monotonic() + 120
     while not (tree / "broken/model.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -133,8 +104,8 @@ def test_a_killed_run_of_a_new_model_goes_on_to_the_same_result(tree: Path) -> N
     process.wait()
     killed = checkpoint.load(tree / "broken").card
     assert 0 < killed["epoch"] < 40, "the run ended before it could be killed"
-    assert "test accuracy" in done(tree, *train, "broken", "--resume")
-    done(tree, *train, "whole")
+    assert "test accuracy" in done(tree, "robustrecon", *train, "broken", "--resume")
+    done(tree, "robustrecon", *train, "whole")
     resumed, unbroken = checkpoint.load(tree / "broken"), checkpoint.load(tree / "whole")
     assert torch.equal(resumed.tensors["model.prototypes"], unbroken.tensors["model.prototypes"])
     for key in unbroken.card["history"][0].keys() - {"seconds", "images_per_second"}:
@@ -142,16 +113,18 @@ def test_a_killed_run_of_a_new_model_goes_on_to_the_same_result(tree: Path) -> N
     assert unbroken.card["recipe"]["model"] == "prototype"
     assert unbroken.card["recipe"]["objective_options"] == {"distance_weight": 0.001}
     assert unbroken.card["accuracy"]["test"] > 0.8
+    bench = ("bench", "--model", "whole", "--attack", "margin-step", "--detector", "soft_margin", "--eps", "0.1")
+    assert "| margin-step" in done(tree, "robustrecon", *bench, "--n", "20")
 
 
 def test_a_model_with_energies_alone_is_trained_against_an_adversary(tree: Path) -> None:
-    done(tree, "train", "--model", "prototype", "--recipe", "robust", "--epochs", "2", "--out", "robust")
+    done(tree, "robustrecon", "train", "--model", "prototype", "--recipe", "robust", "--epochs", "2", "--out", "robust")
     card = checkpoint.load(tree / "robust").card
     assert (card["architecture"]["name"], card["recipe"]["objective"]) == ("prototype", "contrastive")
 
 
 def test_an_objective_that_does_not_fit_is_one_line(tree: Path) -> None:
-    process = started(tree, "train", "--model", "prototype", "--out", "unfit")
+    process = started(tree, "robustrecon", "train", "--model", "prototype", "--out", "unfit")
     assert process.communicate()[1].splitlines() == [
         "robustrecon: error: objective: got 'style-memory', which requires StyleCodes of its model, but prototype "
         "lacks them; must be one of contrastive, trades, prototype"
