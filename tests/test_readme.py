@@ -24,12 +24,13 @@ def blocks(page: str, language: str) -> list[str]:
 
 def test_python_blocks_of_the_readme_run(model_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(model_dir, tmp_path / "runs" / "digits")
-    wrap, own = blocks("README.md", "python")
+    wrap, plain, own = blocks("README.md", "python")
     checks = (
         "assert len(labels) == len(verdict) == len(logits) == len(data.test)",
+        "assert outcome.success.float().mean() > 0.8",
         "assert (defended.predict(data.test.x) == data.test.y).double().mean() > 0.8",
     )
-    for code, check in zip((wrap, own), checks, strict=True):
+    for code, check in zip((wrap, plain, own), checks, strict=True):
         done = subprocess.run(
             [sys.executable, "-c", f"{code}\n{check}\n"], cwd=tmp_path, capture_output=True, text=True, check=False
         )
