@@ -152,7 +152,7 @@ def test_a_flat_recipe_is_that_of_today() -> None:
         ({"trades": 6.0, "gap": 0.0}, "trades", {"beta", "distortion", "energy_weight", "eps"}),
         ({"contrast": 0.5}, "contrastive", {"clean_share", "margin_gap"}),
     ],
-    ids=str,
+    ids=["style-memory", "trades", "contrastive"],
 )
 def test_a_flat_recipe_names_its_objective(changes: dict[str, Any], objective: str, options: set[str]) -> None:
     told = completed(FLAT | changes)

@@ -8,23 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ...models import EnergyModel
 from ..adversary import pgd_for_training
 from ..augment import random_distortion
 from ..checks import at_least, in_unit
-from .base import Objective, ObjectiveOptions
-from .energies import METRICS, EnergyOptions, check_style_noise, evaluate, losses, true_and_likeliest_wrong
+from .energies import EnergyObjective, EnergyOptions, evaluate, losses, true_and_likeliest_wrong
 
 
-class ContrastiveObjective(Objective):
+class ContrastiveObjective(EnergyObjective):
     """Cross-entropy on the logits and on −energies, and the reconstruction error of a model that can draw.
 
     The energies are those of the input that the network gets, noise or attack included, as a detector will see them;
     the drawing under the true label is compared with the clean image. With `eps` above 0 all but a `clean_share` of a
     batch is adversarial: A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
     """
-
-    metrics = METRICS
 
     @dataclass(frozen=True)
     class Options(EnergyOptions):
@@ -49,14 +45,6 @@ class ContrastiveObjective(Objective):
             at_least(0, self, "margin_gap")
 
     options: Options
-
-    def __init__(self, model: EnergyModel, options: ObjectiveOptions) -> None:
-        super().__init__(model, options)
-        check_style_noise(model, self.options.style_noise)
-
-    @property
-    def uses_progress(self) -> bool:
-        return self.options.eps_changes
 
     def forward(self, x: Tensor, y: Tensor, progress: float) -> dict[str, Tensor]:
         """Batch means of `metrics` for images x (B, C, H, W) with labels y (B,)."""

@@ -1,4 +1,4 @@
-"""What the objectives that train the class energies share: options, and one evaluation of the model."""
+"""What the objectives that train the class energies share: their base, options, and one evaluation of the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...models import EnergyModel
 from ...models.base import Reconstructs, StyleCodes
 from ...types import InputError
 from ..checks import at_least, in_unit
-from .base import ObjectiveOptions
+from .base import Objective, ObjectiveOptions
 
 METRICS = ("loss", "cross_entropy", "contrast", "reconstruction", "accuracy")
 
@@ -63,6 +63,28 @@ class EnergyOptions(ObjectiveOptions):
         return bool(self.eps and self.ramp)
 
 
+class EnergyObjective(Objective):
+    """An objective on logits and class energies; a subclass writes `forward`, with `Options` beside those here.
+
+    Raises:
+        InputError: style noise for a model that has no style codes.
+    """
+
+    metrics = METRICS
+    options: EnergyOptions
+
+    def __init__(self, model: EnergyModel, options: EnergyOptions) -> None:
+        super().__init__(model, options)
+        if options.style_noise and not isinstance(model, StyleCodes):
+            raise InputError(
+                f"style_noise: got {options.style_noise}, must be 0 for {model.name}, which has no StyleCodes"
+            )
+
+    @property
+    def uses_progress(self) -> bool:
+        return self.options.eps_changes
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """What a model says of B images.
@@ -100,16 +122,6 @@ def evaluate(
         return Evaluated(logits, energies, model.decode(one_hot(y, model.n_classes).to(style.dtype), style))
     logits, energies = model.logits_and_energies(x, labels)
     return Evaluated(logits, energies, model.reconstruct(x, y) if isinstance(model, Reconstructs) else None)
-
-
-def check_style_noise(model: EnergyModel, style_noise: float) -> None:
-    """Style noise needs a style.
-
-    Raises:
-        InputError: the model has none.
-    """
-    if style_noise and not isinstance(model, StyleCodes):
-        raise InputError(f"style_noise: got {style_noise}, must be 0 for {model.name}, which has no StyleCodes")
 
 
 def true_and_likeliest_wrong(logits: Tensor, y: Tensor, wrong_labels: int) -> Tensor:

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, nll_loss
 
-from ...models import EnergyModel
 from ..adversary import pgd_for_training
 from ..augment import random_distortion
 from ..checks import at_least
-from .base import Objective, ObjectiveOptions
-from .energies import METRICS, EnergyOptions, check_style_noise, evaluate, losses, true_and_likeliest_wrong
+from .energies import EnergyObjective, EnergyOptions, evaluate, losses, true_and_likeliest_wrong
 
 
-class TradesObjective(Objective):
+class TradesObjective(EnergyObjective):
     """Cross-entropy of the clean images + `beta` · KL(clean ‖ adversarial), on the logits and on −energies.
 
     Every image enters twice, clean and adversarial; the drawings of both are compared with the clean image. While `eps`
@@ -24,8 +22,6 @@ class TradesObjective(Objective):
 
     H. Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", ICML 2019.
     """
-
-    metrics = METRICS
 
     @dataclass(frozen=True)
     class Options(EnergyOptions):
@@ -45,14 +41,6 @@ class TradesObjective(Objective):
             at_least(0, self, "beta")
 
     options: Options
-
-    def __init__(self, model: EnergyModel, options: ObjectiveOptions) -> None:
-        super().__init__(model, options)
-        check_style_noise(model, self.options.style_noise)
-
-    @property
-    def uses_progress(self) -> bool:
-        return self.options.eps_changes
 
     def forward(self, x: Tensor, y: Tensor, progress: float) -> dict[str, Tensor]:
         """Batch means of `metrics` for images x (B, C, H, W) with labels y (B,)."""
