@@ -39,7 +39,9 @@ class BPDA(PGD):
             raise InputError(f"parts: got {self.parts!r}, must be a list of names")
 
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        chosen = _parts_without_gradient(victim, x, y, goal) if self.parts is None else _named(victim, self.parts)
+        chosen = (
+            _parts_without_gradient(victim, x, y, goal) if self.parts is None else _modules_by_name(victim, self.parts)
+        )
         with identity_backward(chosen):
             require_gradient(victim, x[:1], y[:1], goal, self.name)
             return super().perturb(victim, x, y, goal)
@@ -64,7 +66,7 @@ def identity_backward(parts: Mapping[str, nn.Module]) -> Iterator[None]:
         yield
 
 
-def _named(victim: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+def _modules_by_name(victim: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
     known = dict(victim.named_modules())
     for name in names:
         if name not in known:

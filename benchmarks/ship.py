@@ -9,11 +9,12 @@ from pathlib import Path
 
 from robustrecon import InputError, checkpoint
 from robustrecon.bench.model import load_benchmark_model
-from robustrecon.models import build, model_weights, shipped
+from robustrecon.data import Dataset
+from robustrecon.models import TRAINED_ON, build, model_weights, shipped
 from robustrecon.training.loop import accuracy
 from robustrecon.training.state import without_training_state
 
-MOST_BYTES = 4 * 1024**2
+MOST_BYTES = 4_000_000
 
 
 def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str = "auto") -> Path:
@@ -37,6 +38,7 @@ def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str 
     if not family.replace("-", "").isalnum() or data != trained_on:
         raise InputError(f"name: got {name!r}, must be FAMILY/{trained_on}, the family of letters, digits and hyphens")
     kept = without_training_state(saved.tensors)
+    kept.pop(TRAINED_ON, None)
     half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in kept.items()}
     model = build(saved.card["architecture"], model_weights(half)).to(next(benchmarked.model.parameters()).device)
     measured = {"test": accuracy(model, benchmarked.data.test), "n": len(benchmarked.data.test)}
@@ -46,7 +48,14 @@ def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str 
         size = checkpoint.save(Path(folder) / target.name, half, card).stat().st_size
     if size > MOST_BYTES:
         raise InputError(f"run: {run} makes a file of {size:,} bytes, must be at most {MOST_BYTES:,}")
+    add_sketch(benchmarked.data)
     return checkpoint.save(target, half, card)
+
+
+def add_sketch(data: Dataset) -> Path:
+    """Keep the sketch of the training images of `data` beside the shipped models, by their fingerprint."""
+    found = shipped.sketches() | {data.fingerprint: data.sketch}
+    return checkpoint.save(shipped.FOLDER / shipped.SKETCHES, found, {"kind": "sketches"})
 
 
 def main() -> None:

@@ -150,34 +150,46 @@ def _check_card_beside(path: Path, card: dict[str, Any]) -> None:
 
 
 class WeightsWatch:
-    """Tells whether the weights of a module are still those that it was made with.
+    """Tells whether a module is still the one that it was made with: its architecture, weights and buffers.
 
-    Looks at version counters and at the total norm first, which is cheap, and at the hash where these differ: moving a
-    module to another device changes the former but not the latter.
+    Looks at a checksum first, projections of the weights on a fixed random vector, which takes a fraction of a forward
+    pass, and at the hash where that differs: rounding may differ on another device.
     """
 
     def __init__(self, module: nn.Module, fingerprint: str | None = None) -> None:
         self.fingerprint = _fingerprint(module) if fingerprint is None else fingerprint
-        self._seen = _signature(module) if fingerprint is None else None
+        self._checksum = _checksum(module) if fingerprint is None else None
 
-    def unchanged(self, module: nn.Module) -> bool:
-        """Whether the module has the weights and buffers of then."""
-        signature = _signature(module)
-        if signature != self._seen:
+    def unchanged(self, module: nn.Module, exactly: bool = False) -> bool:
+        """Whether the module is the one of then; `exactly` compares the hash in any case."""
+        checksum = _checksum(module)
+        if exactly or self._checksum is None or not torch.equal(checksum, self._checksum):
             if _fingerprint(module) != self.fingerprint:
                 return False
-            self._seen = signature
+            self._checksum = checksum
         return True
 
 
+_PROJECTED = 1024  # weights at a time
+
+
 def _fingerprint(module: nn.Module) -> str:
-    return digest({name: tensor for name, tensor in _named_tensors(module)})
+    architecture = re.sub(r" at 0x[0-9a-f]+", "", repr(module))  # addresses differ from process to process
+    return hashlib.sha256((digest(dict(_named_tensors(module))) + architecture).encode()).hexdigest()
 
 
-def _signature(module: nn.Module) -> tuple[tuple[int, ...], float]:
-    tensors = [tensor.detach() for _, tensor in _named_tensors(module)]
-    versions = tuple(0 if tensor.is_inference() else tensor._version for tensor in tensors)
-    return versions, float(nn.utils.get_total_norm(tensors)) if tensors else 0.0
+def _checksum(module: nn.Module) -> Tensor:
+    """(P,) float64: projections of `_PROJECTED` weights each, and one number for the architecture."""
+    found = [torch.tensor([float(hash(repr(module)))], dtype=torch.float64)]
+    vector = torch.randn(_PROJECTED, generator=torch.Generator().manual_seed(0))
+    for _, tensor in _named_tensors(module):
+        flat = tensor.detach().flatten()
+        flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
+        direction = vector.to(flat)
+        whole = len(flat) // _PROJECTED * _PROJECTED
+        rest = flat[whole:] @ direction[: len(flat) - whole]
+        found += [(flat[:whole].view(-1, _PROJECTED) @ direction).double().cpu(), rest[None].double().cpu()]
+    return torch.cat(found)
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -23,8 +23,10 @@ from .detectors import (
     as_detector,
     calibrate,
     check_methods,
+    check_tells_apart,
     images_needed,
     parts,
+    saved_calibration,
     saved_detector,
 )
 from .runtime import batched, device_of, evaluating
@@ -76,7 +78,7 @@ class DefendedClassifier(nn.Module):
     def extra_repr(self) -> str:
         if self.calibration is None:
             return "not calibrated"
-        n, _ = self.calibration.scores.shape
+        n = len(self.calibration.scores)
         return f"alpha={self.calibration.alpha}, n={n}, threshold={self.calibration.threshold:.6g}"
 
     @property
@@ -167,6 +169,10 @@ class DefendedClassifier(nn.Module):
         if truth.shape != images.shape[:1] or truth.is_floating_point():
             raise InputError(f"y: got {truth.dtype} of shape {tuple(truth.shape)}, must be {len(images)} labels")
         with evaluating(self):
+            with torch.no_grad():
+                n_classes = self(images[:1].to(device_of(self.model))).shape[1]
+            if truth.min() < 0 or truth.max() >= n_classes:
+                raise InputError(f"y: labels span [{truth.min()}, {truth.max()}], must be in [0, {n_classes - 1}]")
             for part in self._parts:
                 if isinstance(part, FittedDetector):
                     part.fit(self.model, images, truth)
@@ -191,12 +197,13 @@ class DefendedClassifier(nn.Module):
             raise InputError(
                 f"x: {len(images)} images, must be at least {needed} to bound the false-alarm rate by alpha={alpha}"
             )
-        self._check_unseen(images)
+        if (sketch := models.trained_on(self.model)) is not None:
+            check_unseen(sketch, images, "x")
         try:
             _, scores, finite = self._labels_and_scores(images)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
             reason = " ".join(str(error).split())
             shape = tuple(images.shape[1:])
             raise InputError(
@@ -204,13 +211,9 @@ class DefendedClassifier(nn.Module):
             ) from error
         if count := int((~finite).sum()):
             raise InputError(f"model: gave logits that are not finite on {count} of {len(images)} images")
-        for part, column in zip(self._parts, scores.unbind(1), strict=True):
-            if len(column) > 1 and (column == column[0]).all():
-                raise InputError(
-                    f"detector: {part.name} gave all {len(images)} images the score {column[0]:g}, must tell images "
-                    "apart: with one score for all, nothing would ever be rejected"
-                )
-        self._set_calibration(calibrate(scores, alpha), images)
+        calibration = calibrate(scores, alpha)
+        check_tells_apart(calibration, [part.name for part in self._parts])
+        self._set_calibration(calibration, images.shape[1:])
         return self
 
     def inspect(self, x: Images) -> Verdict:
@@ -241,6 +244,7 @@ class DefendedClassifier(nn.Module):
         if self.calibration is None or self._weights is None:
             return {}
         return {
+            "detector": self.detector.name,
             "scores": self.calibration.scores,
             "alpha": self.calibration.alpha,
             "image_shape": self._calibrated_shape,
@@ -248,11 +252,19 @@ class DefendedClassifier(nn.Module):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take on the calibration of a `state_dict`; it holds for the weights that it was made with."""
+        """Take on the calibration of a `state_dict`; it holds for the weights that it was made with.
+
+        Raises:
+            InputError: it is of another detector.
+        """
         self.calibration = None
         if state:
+            if state["detector"] != self.detector.name:
+                raise InputError(
+                    f"state_dict: was calibrated for the detector {state['detector']}, must be for {self.detector.name}"
+                )
             self.calibration = Calibration(state["scores"], state["alpha"])
-            self._weights = WeightsWatch(self, state["weights"])
+            self._weights = WeightsWatch(self._watched, state["weights"])
             self._calibrated_shape = state["image_shape"]
 
     def save(self, path: str | Path) -> Path:
@@ -262,7 +274,7 @@ class DefendedClassifier(nn.Module):
             InputError: not calibrated, calibrated with other weights, a detector that is a function, or an unwritable
                 path.
         """
-        calibration = self._checked_calibration()
+        calibration = self._checked_calibration(exactly=True)
         tensors = {models.WEIGHTS + key: value for key, value in self.model.state_dict().items()}
         for index, part in enumerate(self._parts):
             if isinstance(part, FunctionDetector):
@@ -278,7 +290,7 @@ class DefendedClassifier(nn.Module):
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
-        if isinstance(sketch := getattr(self.model, "trained_on", None), Tensor):
+        if (sketch := models.trained_on(self.model)) is not None:
             tensors[models.TRAINED_ON] = sketch
         if self.classes is not None:
             card["classes"] = list(self.classes)
@@ -315,39 +327,31 @@ class DefendedClassifier(nn.Module):
             model.trained_on = saved.tensors.get(models.TRAINED_ON)
         else:
             raise InputError(f"model: {path} holds a model of your own class; pass an instance of it")
+        dtypes = [tensor.dtype for tensor in weights.values() if tensor.is_floating_point()]
+        if dtypes:
+            model.to(dtypes[0])  # the one that it was calibrated in
         defended = cls(model, saved_detector(saved.card["detector"], detector, str(path)))
         for index, part in enumerate(defended._parts):
             if isinstance(part, FittedDetector):
                 part.set_statistics(models.model_weights(saved.tensors, f"{_STATISTICS}{index}."))
-        scores, alpha, m = saved.tensors[_CALIBRATION], saved.card["alpha"], len(defended._parts)
-        scores = scores.unsqueeze(1) if scores.ndim == 1 else scores  # as earlier versions wrote those of one detector
-        n = images_needed(alpha, m)
-        if scores.ndim != 2 or scores.shape[1] != m or len(scores) < n:
-            raise InputError(
-                f"{path}: holds calibration scores {tuple(scores.shape)}, must be ({n} or more, {m}) for "
-                f"alpha={alpha}; calibrate anew"
-            )
-        defended._set_calibration(calibrate(scores, alpha), None)
-        shape = saved.card.get("image_shape")
-        defended._calibrated_shape = None if shape is None else tuple(shape)
+        scores, m = saved.tensors[_CALIBRATION], len(defended._parts)
+        calibration = saved_calibration(scores, saved.card.get("alpha"), m, str(path))
+        defended._set_calibration(calibration, saved.card.get("image_shape"))
         defended.classes = saved.card.get("classes")
         return defended
 
-    def _check_unseen(self, images: Tensor) -> None:
-        sketch = getattr(self.model, "trained_on", None)
-        if isinstance(sketch, Tensor):
-            check_unseen(sketch, images, "x")
+    def _set_calibration(self, calibration: Calibration, shape: Sequence[int] | None) -> None:
+        self.calibration, self._weights = calibration, WeightsWatch(self._watched)
+        self._calibrated_shape = None if shape is None else (shape[0], shape[1], shape[2])
 
-    def _set_calibration(self, calibration: Calibration, images: Tensor | None) -> None:
-        self.calibration, self._weights = calibration, WeightsWatch(self)
-        if images is not None:
-            channels, height, width = images.shape[1:]
-            self._calibrated_shape = (channels, height, width)
+    @property
+    def _watched(self) -> nn.Module:
+        return nn.ModuleList([self.model, self.detector])
 
-    def _checked_calibration(self) -> Calibration:
+    def _checked_calibration(self, exactly: bool = False) -> Calibration:
         if self.calibration is None or self._weights is None:
             raise InputError("detector: not calibrated; call calibrate(x_clean, alpha=0.05) first")
-        if not self._weights.unchanged(self):
+        if not self._weights.unchanged(self._watched, exactly):
             raise InputError("model: its weights have changed since it was calibrated; call calibrate again")
         return self.calibration
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, Verdict, checkpoint
+from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, Verdict, attacks, checkpoint, load
 from robustrecon.data import Dataset
 from robustrecon.types import check_images
 
@@ -125,7 +125,7 @@ class Spoiled(nn.Module):
         return self.model(x).masked_fill(x.flatten(1).mean(1, keepdim=True) > 0.9, self.bad)
 
     def class_energies(self, x: torch.Tensor) -> torch.Tensor:
-        return self.model.class_energies(x) * 0 + torch.arange(10.0) + x.flatten(1).mean(1, keepdim=True)
+        return torch.arange(10.0) * (1 + x.flatten(1).mean(1, keepdim=True))
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
@@ -157,7 +157,7 @@ def test_many_threads_judge_alike_and_leave_training_mode_and_statistics_alone()
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("detector", ["msp", "label_margin"])
 def test_models_of_any_floating_point_type(
-    model: StyleMemoryNet, digits: Dataset, dtype: torch.dtype, detector: str
+    model: StyleMemoryNet, digits: Dataset, dtype: torch.dtype, detector: str, tmp_path: Path
 ) -> None:
     expected = DefendedClassifier(model, detector).calibrate(digits.calibration.x).inspect(digits.test.x)
     defended = DefendedClassifier(copy.deepcopy(model).to(dtype), detector).calibrate(digits.calibration.x)
@@ -166,8 +166,15 @@ def test_models_of_any_floating_point_type(
     assert (verdict.label == expected.label).double().mean() > 0.98
     assert (verdict.rejected == expected.rejected).double().mean() > 0.95
     x = digits.test.x[:3].clone().requires_grad_()
-    assert defended(x).dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert defended(x).dtype == torch.float32
+    assert defended(x.double()).dtype == torch.float64
     assert torch.autograd.grad(defended.score(x).sum(), x)[0].any()
+    part = digits.test.head(6)
+    for attack in ("pgd", "selective", "multi-target"):
+        outcome = attacks.load(attack, eps=0.2, steps=3)(defended, part.x, part.y)
+        assert outcome.x.dtype == torch.float32
+    again = DefendedClassifier.load(defended.save(tmp_path / "d.safetensors"))
+    assert torch.equal(again.inspect(digits.test.x).score, verdict.score)
 
 
 def test_shapes_are_checked_for_a_model_that_knows_none(tmp_path: Path) -> None:
@@ -185,11 +192,18 @@ def test_shapes_are_checked_for_a_model_that_knows_none(tmp_path: Path) -> None:
 
 def test_a_score_that_is_the_same_for_all_images_is_refused(model: StyleMemoryNet, digits: Dataset) -> None:
     constant = DefendedClassifier(model, lambda evidence: torch.zeros(len(evidence.x)))
-    with pytest.raises(InputError, match="detector: <lambda> gave all 300 images the score 0, must tell images apart"):
+    with pytest.raises(InputError, match="detector: <lambda> gave 300 of 300 images its highest score, 0, must tell"):
         constant.calibrate(digits.calibration.x)
+    flag = DefendedClassifier(model, lambda evidence: (torch.arange(len(evidence.x)) % 3 == 0).float())
+    with pytest.raises(InputError, match="gave 100 of 300 images its highest score, 1, .* alpha=0.05 does not"):
+        flag.calibrate(digits.calibration.x)
+    flag.calibrate(digits.calibration.x, alpha=0.4)
 
 
-@pytest.mark.parametrize("change", ["in place", "data", "loaded", "optimised"])
+CHANGES = ["in place", "data", "signs", "order", "one weight", "activation", "loaded", "optimised"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_changed_weights_ask_for_a_new_calibration(
     model: StyleMemoryNet, digits: Dataset, tmp_path: Path, change: str
 ) -> None:
@@ -200,6 +214,14 @@ def test_changed_weights_ask_for_a_new_calibration(
             model.head.bias[0] += 1e-4
     elif change == "data":
         model.head.weight.data.mul_(1.1)
+    elif change == "signs":
+        model.dense2.weight.data.neg_()
+    elif change == "order":
+        model.dense2.weight.data.copy_(model.dense2.weight.data.roll(1, 0))
+    elif change == "one weight":
+        model.dense2.weight.data.numpy()[3, 4] += 1e-4
+    elif change == "activation":
+        model.add_module("blocks1", nn.Sequential(nn.Tanh()))
     elif change == "loaded":
         model.load_state_dict({key: value * 1.01 for key, value in model.state_dict().items()})
     else:
@@ -234,6 +256,48 @@ def test_a_state_dict_carries_the_calibration(model: StyleMemoryNet, digits: Dat
     other = DefendedClassifier(StyleMemoryNet())
     other.load_state_dict(DefendedClassifier(model).state_dict())
     assert other.calibration is None
+
+
+def test_a_state_dict_of_another_detector_is_refused(model: StyleMemoryNet, digits: Dataset) -> None:
+    state = DefendedClassifier(model, "msp").calibrate(digits.calibration.x).state_dict()
+    with pytest.raises(InputError, match="state_dict: was calibrated for the detector msp, must be for max_logit"):
+        DefendedClassifier(StyleMemoryNet(), "max_logit").load_state_dict(state)
+
+
+def test_training_images_are_not_calibrated_on(model: StyleMemoryNet, digits: Dataset) -> None:
+    """Whoever trained the network, and whatever wraps it."""
+
+    class Wrapped(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x)
+
+    for network in (model, Wrapped(model), load("robust/digits")):
+        with pytest.raises(
+            InputError, match="x: 300 of 300 images that can be told are among those that the model was"
+        ):
+            DefendedClassifier(network, "msp").calibrate(digits.train.x[:300])
+        DefendedClassifier(network, "msp").calibrate(digits.test.x)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alpha": "x"}, "its card gives alpha as 'x', must be in"),
+        ({"detector": 3}, "its card gives the detector as 3, must be a name"),
+        ({"detector": "masp"}, "was saved with a detector that this version does not know.*did you mean 'msp'"),
+    ],
+)
+def test_a_card_with_wrong_values_is_one_clear_line(
+    model: StyleMemoryNet, digits: Dataset, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    whole = checkpoint.load(DefendedClassifier(model).calibrate(digits.calibration.x).save(tmp_path / "d.safetensors"))
+    checkpoint.save(tmp_path / "d.safetensors", whole.tensors, whole.card | change)
+    with pytest.raises(InputError, match=message):
+        DefendedClassifier.load(tmp_path / "d.safetensors")
 
 
 def test_files_of_earlier_versions_load(model: StyleMemoryNet, digits: Dataset, tmp_path: Path) -> None:

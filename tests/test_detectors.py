@@ -54,7 +54,7 @@ class Known(nn.Module):
 def score_of(
     name: str, logits: torch.Tensor, energies: torch.Tensor, redrawn: torch.Tensor | None = None
 ) -> torch.Tensor:
-    x = torch.zeros(len(logits), 1, 2, 2)
+    x = torch.zeros(len(logits), 1, 2, 2, dtype=logits.dtype)
     detector = load_detector(name)
     assert isinstance(detector, Detector)
     return detector.score(Evidence(Known(logits, energies, redrawn), x))
@@ -192,9 +192,16 @@ class TestFittedDetector:
         with pytest.raises(InputError, match="not calibrated"):
             defended.predict(digits.test.x[:2])
 
-    @pytest.mark.parametrize("y", [torch.zeros(3).long(), torch.zeros(4)])
+    def test_its_statistics_are_part_of_the_state_dict(self, model: StyleMemoryNet, digits: Dataset) -> None:
+        defended = DefendedClassifier(model, ClassMeans()).fit(digits.train.x, digits.train.y)
+        defended.calibrate(digits.calibration.x)
+        again = DefendedClassifier(StyleMemoryNet(), ClassMeans())
+        again.load_state_dict(defended.state_dict())
+        assert torch.equal(again.inspect(digits.test.x).score, defended.inspect(digits.test.x).score)
+
+    @pytest.mark.parametrize("y", [torch.zeros(3).long(), torch.zeros(4), torch.arange(4) + 7])
     def test_labels_that_do_not_fit_are_refused(self, model: StyleMemoryNet, y: torch.Tensor) -> None:
-        with pytest.raises(InputError, match="y: got .* must be 4 labels"):
+        with pytest.raises(InputError, match=r"y: got .* must be 4 labels|y: labels span \[7, 10\], must be"):
             DefendedClassifier(model, ClassMeans()).fit(torch.rand(4, 1, 28, 28), y)
 
 

@@ -105,7 +105,7 @@ class DetectorAware(IterativeAttack):
     def find_best(self, victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> BestPoints:
         """The best points near images x (B, C, H, W) with true labels y (B,)."""
 
-    def ascend(self, evaluate: Evaluate, x: Tensor, objective: AttackObjective) -> BestPoints:
+    def run_apgd(self, evaluate: Evaluate, x: Tensor, objective: AttackObjective) -> BestPoints:
         """One ascent from x, or from a random start."""
         start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
         widest = WIDEST[self.norm] if self.alpha is None else 1.0

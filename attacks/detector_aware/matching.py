@@ -64,7 +64,7 @@ class Matching(DetectorAware):
                 logits, score = logits_and_score(victim, point)
             return Evaluation(objective.misclassified(logits, y[rows]), score, loss.detach(), grad)
 
-        return self.ascend(evaluate, x, objective)
+        return self.run_apgd(evaluate, x, objective)
 
 
 def _squared_norm(difference: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class MultiTarget(DetectorAware):
             exact = exact_scores(victim, point, misclassified, score.detach())
             return Evaluation(misclassified, exact, -label_hinge - detector_hinge, grad)
 
-        return self.ascend(evaluate, x, objective)
+        return self.run_apgd(evaluate, x, objective)
 
 
 @torch.no_grad()

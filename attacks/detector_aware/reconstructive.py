@@ -96,4 +96,4 @@ class Reconstructive(DetectorAware):
                 misclassified, exact_scores(victim, point, misclassified, score.detach()), loss.detach(), grad
             )
 
-        return self.ascend(evaluate, x, objective)
+        return self.run_apgd(evaluate, x, objective)

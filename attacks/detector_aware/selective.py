@@ -32,7 +32,7 @@ class _OneAtATime(DetectorAware):
             loss = torch.where(misclassified, -score.double(), classifier_loss.double() - OFFSET)
             return Evaluation(misclassified, score, loss, grad)
 
-        return self.ascend(evaluate, x, objective)
+        return self.run_apgd(evaluate, x, objective)
 
     @abstractmethod
     def direction(self, x_adv: Tensor, misclassified: Tensor, classifier_loss: Tensor, detector_loss: Tensor) -> Tensor:

@@ -38,9 +38,10 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     if not folder.is_dir():
         raise InputError(f"folder: no folder {folder}")
     stored = store.read_folder(folder)
-    failed, foreign = len(stored.failures), len(stored.foreign)
-    if failed or foreign:
-        print(f"{folder}: left out: failed cells: {failed}, JSON files that are no results: {foreign}", file=sys.stderr)
+    counts = {"failed cells": len(stored.failures), "unreadable JSON files": len(stored.unreadable)}
+    left_out = [f"{count} {what}" for what, count in counts.items() if count]
+    if left_out:
+        print(f"{folder}: left out: {', '.join(left_out)}", file=sys.stderr)
     return frame_of(stored.results)
 
 

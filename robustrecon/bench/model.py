@@ -15,7 +15,7 @@ from ..data import Dataset, load_data
 from ..data.overlap import check_unseen
 from ..defence import SAVED_KIND, DefendedClassifier
 from ..files import slug
-from ..models import load_with_card, read
+from ..models import load_with_card, read, trained_on
 from ..runtime import resolve_device
 from ..training import train
 from ..types import InputError
@@ -41,8 +41,8 @@ class BenchmarkModel:
     data: Dataset
 
     def __post_init__(self) -> None:
-        sketch = getattr(self.model, "trained_on", None)
-        if isinstance(sketch, Tensor):
+        sketch = trained_on(self.model)
+        if sketch is not None:
             for part in ("calibration", "test"):
                 check_unseen(sketch, getattr(self.data, part).images, f"data: {part} part of {self.data.name}")
 
@@ -97,27 +97,27 @@ def load_benchmark_model(
             f"data: {dataset.name} has {dataset.n_classes} classes of {dataset.image_shape} images, must have "
             f"{loaded.n_classes} of {loaded.image_shape} for the model {model}"
         )
-    trained_on = card.get("data", {})
-    _check_same_split(dataset, trained_on, model)
+    before = card.get("data", {})
+    _check_same_split(dataset, before, model)
     recipe = card.get("recipe", {}).get("name")
     name = f"{loaded.name}-{recipe}" if recipe else loaded.name
-    if trained_on.get("name", dataset.name) != dataset.name:
-        name += f"-of-{trained_on['name']}"
+    if before.get("name", dataset.name) != dataset.name:
+        name += f"-of-{before['name']}"
     return BenchmarkModel(loaded.to(place), name, dataset)
 
 
-def _check_same_split(data: Dataset, trained_on: Mapping[str, object], model: str | Path) -> None:
+def _check_same_split(data: Dataset, before: Mapping[str, object], model: str | Path) -> None:
     """Whether data of the name that a model was trained on is still split as it was then.
 
     Args:
         data: what it is to be calibrated and tested on.
-        trained_on: what its card says of the data that it was trained on.
+        before: what its card says of the data that it was trained on.
         model: its path, for the message.
 
     Raises:
         InputError: the data has changed since the training, so that it is split in another way.
     """
-    if trained_on.get("name") == data.name and trained_on.get("fingerprint") != data.fingerprint:
+    if before.get("name") == data.name and before.get("fingerprint") != data.fingerprint:
         raise InputError(
             f"data: {data.name} has changed since {model} was trained on it, so that calibration and test images "
             "may be among those it was trained on; train anew"

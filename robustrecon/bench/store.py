@@ -72,29 +72,27 @@ class Stored:
     Attributes:
         results: in the order of a table.
         failures: of cells that could not be measured, in the same order.
-        foreign: JSON files that are neither.
+        unreadable: JSON files that are damaged or only look like a result; other JSON is passed over.
     """
 
     results: list[CellResult]
     failures: list[CellFailure]
-    foreign: list[Path]
+    unreadable: list[Path]
 
 
 def read_folder(folder: Path) -> Stored:
     """Everything that is stored below `folder`."""
     cells: list[Cell] = []
-    foreign = []
+    unreadable = []
     for path in sorted(folder.rglob("*.json")):
         try:
             cell = _parse(path)
         except (OSError, ValueError, RecursionError):
-            cell = None
-        if cell is None:
-            foreign.append(path)
+            unreadable.append(path)
         else:
-            cells.append(cell)
+            cells += [cell] if cell else []
     ordered = sorted(cells, key=lambda cell: _order(cell.key))
-    return Stored(measured(ordered), failed(ordered), foreign)
+    return Stored(measured(ordered), failed(ordered), unreadable)
 
 
 @cache

@@ -61,7 +61,8 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except OSError as error:
-        code = _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+        code = _fail(f"{error.filename or 'output'}: {error.strerror or error}")
+        code = code if error.filename else 3  # what is printed cannot be: no fault of the input
     except Exception as error:
         from ..types import InputError
 

@@ -13,7 +13,7 @@ from ..types import InputError, unknown_name
 from .any_of import AnyOf
 from .base import Detector, Evidence, FittedDetector, FunctionDetector, Score, gathered
 from .confidence import Energy, LogitMargin, MaximumSoftmaxProbability, MaxLogit
-from .conformal import Calibration, calibrate, images_needed
+from .conformal import Calibration, calibrate, check_tells_apart, images_needed, saved_calibration
 from .reconstruction import Cycle, FreeEnergy, GlobalError, LabelMargin
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "as_detector",
     "calibrate",
     "check_methods",
+    "check_tells_apart",
     "current_name",
     "former_name",
     "gathered",
@@ -38,6 +39,7 @@ __all__ = [
     "listing",
     "load_detector",
     "parts",
+    "saved_calibration",
     "saved_detector",
 ]
 
@@ -127,12 +129,14 @@ def _missing(detector: Detector | type[Detector], model: nn.Module) -> list[str]
     return [method for method in detector.requires if not callable(getattr(model, method, None))]
 
 
-def saved_detector(stored: str, given: Detector | AnyOf | None, where: str) -> Detector | AnyOf:
+def saved_detector(stored: object, given: Detector | AnyOf | None, where: str) -> Detector | AnyOf:
     """The detector that a file calls `stored`, or the instance of it that is given.
 
     Raises:
         InputError: it is not in the catalogue, or the instance is of another name.
     """
+    if not isinstance(stored, str):
+        raise InputError(f"{where}: its card gives the detector as {stored!r}, must be a name")
     name = current_name(stored)
     if given is None:
         try:

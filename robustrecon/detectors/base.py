@@ -20,7 +20,7 @@ from ..types import InputError, unknown_name
 class Evidence:
     """B images and what a model makes of them; each part is computed when it is first asked for, and once.
 
-    Everything is differentiable in x, float32 or double, and on the device of x.
+    Everything is differentiable in x, on its device, and in its precision (float32 where x has half of that).
 
     Args:
         model: any `nn.Module` that gives logits (B, K). Some parts ask for further methods: `class_energies(x)`,
@@ -79,7 +79,7 @@ class Evidence:
         if "logits" not in self.__dict__ and callable(getattr(self.model, "logits_and_energies", None)):
             self.__dict__["logits"], energies = self._logits_and_energies()
             return energies
-        energies = _single(self._ask("class_energies", self._input))
+        energies = self._in_precision(self._ask("class_energies", self._input))
         if energies.shape != self.logits.shape:
             raise InputError(
                 f"model: class_energies gave {tuple(energies.shape)}, must be the logits' {tuple(self.logits.shape)}"
@@ -93,7 +93,7 @@ class Evidence:
         Raises:
             InputError: the model has no `reconstruct`.
         """
-        return _single(self._ask("reconstruct", self._input, self.predicted))
+        return self._in_precision(self._ask("reconstruct", self._input, self.predicted))
 
     @cached_property
     def redrawn_logits(self) -> Tensor:
@@ -128,7 +128,7 @@ class Evidence:
             )
         if self._compared is not None:
             energies = torch.full_like(logits, torch.inf).scatter(1, self._compared, energies.to(logits.dtype))
-        return logits, _single(energies)
+        return logits, self._in_precision(energies)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         found = getattr(self.model, method, None)
@@ -147,7 +147,11 @@ class Evidence:
                 f"model: {type(self.model).__name__} gave {output.dtype} of shape {tuple(output.shape)}, must give "
                 f"floating-point logits ({len(self.x)}, K)"
             )
-        return _single(output)
+        return self._in_precision(output)
+
+    def _in_precision(self, values: Tensor) -> Tensor:
+        """Half precision is for passing through a network, not for sums and differences of what comes out."""
+        return values.double() if self.x.dtype == torch.float64 else values.float()
 
     def _recorded(self, layer: str | None) -> Tensor:
         modules = dict(self.model.named_modules())
@@ -171,12 +175,7 @@ class Evidence:
         if not seen:
             what = f"the layer {layer}" if layer else "a linear layer"
             raise InputError(f"layer: {type(self.model).__name__} does not call {what}, must be one that it calls")
-        return _single(seen[-1].flatten(1))
-
-
-def _single(values: Tensor) -> Tensor:
-    """At least single precision: half precision is for passing through a network, not for sums and differences."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+        return self._in_precision(seen[-1].flatten(1))
 
 
 class Detector(nn.Module, ABC):
@@ -222,6 +221,11 @@ class FittedDetector(Detector):
         with torch.no_grad():
             self.set_statistics(self.statistics(model, x, y))
         return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        self.set_statistics({name: torch.empty_like(value) for name, value in own.items()})
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     @final
     def set_statistics(self, tensors: dict[str, Tensor]) -> None:

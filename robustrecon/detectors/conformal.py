@@ -9,6 +9,7 @@ union bound (Bonferroni's) all together reject at most a share alpha of clean in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -104,3 +105,42 @@ def calibrate(scores: Tensor, alpha: float) -> Calibration:
     if not torch.isfinite(scores).all():
         raise InputError("scores: has values that are not finite; the model's energies must be finite")
     return Calibration(scores.detach().float().cpu().sort(dim=0).values, float(alpha))
+
+
+def saved_calibration(scores: Tensor, alpha: object, m: int, where: str) -> Calibration:
+    """The calibration of m detectors that a file holds.
+
+    Args:
+        scores: (n, m), or (n,) as earlier versions wrote those of one detector.
+        alpha: what the file's card says.
+        m: how many detectors there are.
+        where: the file, for errors.
+
+    Raises:
+        InputError: alpha is not one, or the scores are not of m detectors or of too few images for alpha.
+    """
+    if not isinstance(alpha, float) or not 0 < alpha < 1:
+        raise InputError(f"{where}: its card gives alpha as {alpha!r}, must be in (0, 1)")
+    scores = scores.unsqueeze(1) if scores.ndim == 1 else scores
+    least = images_needed(alpha, m)
+    if scores.ndim != 2 or scores.shape[1] != m or len(scores) < least:
+        raise InputError(
+            f"{where}: holds calibration scores {tuple(scores.shape)}, must be ({least} or more, {m}) for "
+            f"alpha={alpha}; calibrate anew"
+        )
+    return calibrate(scores, alpha)
+
+
+def check_tells_apart(calibration: Calibration, names: Sequence[str]) -> None:
+    """Whether each detector could reject one of the images that it was calibrated on.
+
+    Raises:
+        InputError: one gives its highest score to more images than alpha allows to reject; a constant score, say.
+    """
+    for name, threshold, column in zip(names, calibration.thresholds, calibration.scores.unbind(1), strict=True):
+        highest = int((column == column[-1]).sum())
+        if highest > 1 and threshold >= column[-1]:
+            raise InputError(
+                f"detector: {name} gave {highest} of {len(column)} images its highest score, {threshold:g}, must tell "
+                f"images apart: alpha={calibration.alpha} does not allow to reject as many"
+            )

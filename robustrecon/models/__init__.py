@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import checkpoint, provenance
 from ..types import InputError, nearest
@@ -27,6 +27,7 @@ __all__ = [
     "load_with_card",
     "model_weights",
     "read",
+    "trained_on",
 ]
 
 MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet,)}
@@ -102,8 +103,15 @@ def load_with_card(path: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
         model = build(saved.card["architecture"], model_weights(saved.tensors))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    model.trained_on = saved.tensors.get(TRAINED_ON)
+    fingerprint = saved.card.get("data", {}).get("fingerprint")
+    model.trained_on = saved.tensors.get(TRAINED_ON, shipped.sketches().get(fingerprint))
     return model, saved.card
+
+
+def trained_on(model: nn.Module) -> Tensor | None:
+    """The sketch of the images that a model, or one that it wraps, was trained on; None where it is not known."""
+    found = (getattr(part, TRAINED_ON, None) for part in model.modules())
+    return next((sketch for sketch in found if isinstance(sketch, Tensor)), None)
 
 
 def read(path: str | Path) -> checkpoint.Checkpoint:

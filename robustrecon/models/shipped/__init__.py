@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ... import checkpoint
 from ...types import InputError, nearest
 from ..base import TRAINED_ON
 
 FOLDER = Path(__file__).parent
 SUFFIX = ".safetensors"
+SKETCHES = f"sketches{SUFFIX}"  # several models share one, which their own files have no room for
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ class ShippedModel:
             f"sha256 {self.sha256[:12]}",
         ]
         return ", ".join(column for column in columns if column)
+
+
+def sketches() -> dict[str, Tensor]:
+    """By fingerprint of the training data, the sketches of the images that the shipped models were trained on."""
+    path = FOLDER / SKETCHES
+    return dict(checkpoint.load(path).tensors) if path.exists() else {}
 
 
 def names() -> list[str]:
