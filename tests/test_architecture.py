@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,19 @@ def test_torchvision_has_one_door() -> None:
 def test_no_file_is_long() -> None:
     files = [*MODULES, *(ROOT / "attacks").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     assert [path.name for path in files if len(path.read_text().splitlines()) > 400] == []
+
+
+PRIVATE = re.compile(r"\b(misread|hunt|pursuit|pursues|climb|praise|leeway)\b", re.I)
+
+
+def test_names_and_prose_use_the_words_of_the_field() -> None:
+    files = [*MODULES, *(ROOT / "attacks").rglob("*.py")]
+    assert [path.name for path in files if PRIVATE.search(path.read_text())] == []
+
+
+def test_results_are_typed() -> None:
+    files = (ROOT / "robustrecon" / "bench").rglob("*.py")
+    assert [path.name for path in files if "dict[str, Any]" in path.read_text()] == []
 
 
 QUICK = [
