@@ -45,7 +45,7 @@ def heat(figure: HeatMap) -> go.Figure:
             colorscale="Cividis",
             zmin=0,
             zmax=1,
-            colorbar_title=figure.value_title,
+            colorbar={"title": {"text": figure.value_title, "side": "right"}},
             visible=index == 0,
         )
     buttons = [
