@@ -154,7 +154,7 @@ class TestLoadResults:
         store.write(folder, CellFailure(key, "KeyError: 'eps'", Environment({}, None, "cpu", 1)))
         assert len(load_results(folder)) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line == f"{folder}: left out: failed cells: 1, JSON files that are no results: 3"
+        assert line == f"{folder}: left out: 1 failed cells, 1 unreadable JSON files"
 
     def test_of_no_folder_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="folder: no folder .*nowhere"):
