@@ -75,40 +75,33 @@ def test_train_bench_and_detect(tmp_path: Path, pictures: list[Path]) -> None:
     assert set(rows[0]) == {"file", "label", "class", "score", "p_value", "rejected"}
 
 
-def test_detect_exit_codes_and_table(
-    defended: DefendedClassifier, digits: Dataset, pictures: list[Path], tmp_path: Path
-) -> None:
-    path = (
-        DefendedClassifier(defended.model, "global_error")
-        .calibrate(digits.calibration.x, 0.01)
-        .save(tmp_path / "d.safetensors")
-    )
-    clean = cli("detect", "--model", path, *pictures[:4])
+@pytest.fixture
+def saved(defended: DefendedClassifier, digits: Dataset, tmp_path: Path) -> Path:
+    """A calibrated classifier that rejects noise."""
+    other = DefendedClassifier(defended.model, "global_error").calibrate(digits.calibration.x, 0.01)
+    return other.save(tmp_path / "d.safetensors")
+
+
+def test_detect_exit_codes_and_table(saved: Path, pictures: list[Path]) -> None:
+    clean = cli("detect", "--model", saved, *pictures[:4])
     assert clean.returncode == 0, clean.stderr
     assert [line.split()[-1] for line in clean.stdout.splitlines()] == ["verdict"] + ["accepted"] * 4
-    assert cli("detect", "--model", path, pictures[-1]).returncode == 1
-    given = cli("detect", "--model", path, "--alpha", "0.1", pictures[0])
+    assert cli("detect", "--model", saved, pictures[-1]).returncode == 1
+    given = cli("detect", "--model", saved, "--alpha", "0.1", pictures[0])
     assert given.returncode == 2
     assert "is calibrated already" in given.stderr
 
 
-def test_a_bad_file_leaves_the_others_their_verdicts(
-    defended: DefendedClassifier, digits: Dataset, pictures: list[Path], tmp_path: Path
-) -> None:
-    path = (
-        DefendedClassifier(defended.model, "global_error")
-        .calibrate(digits.calibration.x, 0.01)
-        .save(tmp_path / "d.safetensors")
-    )
+def test_a_bad_file_leaves_the_others_their_verdicts(saved: Path, pictures: list[Path], tmp_path: Path) -> None:
     files = [pictures[0], tmp_path / "nowhere.png", Path(__file__), pictures[-1]]
-    judged = cli("detect", "--model", path, *files)
+    judged = cli("detect", "--model", saved, *files)
     assert judged.returncode == 2, "the worst of accepted, rejected and unreadable"
     words = [line.split()[-1] for line in judged.stdout.splitlines()]
     assert words == ["verdict", "accepted", "unreadable", "unreadable", "rejected"]
     assert [line.split(": ")[1:3] for line in judged.stderr.splitlines()] == [
         ["error", str(file)] for file in files[1:3]
     ]
-    rows = json.loads(cli("detect", "--model", path, "--json", *files).stdout)
+    rows = json.loads(cli("detect", "--model", saved, "--json", *files).stdout)
     assert [set(row) == {"file", "error"} for row in rows] == [False, True, True, False]
 
 
