@@ -265,6 +265,11 @@ class _Best:
     loss: Tensor
     start: Tensor | None
 
+    def passes(self, n_classes: int) -> int:
+        """About how many gradient passes an image costs that is never broken, on a model with `n_classes` labels."""
+        each = getattr(self, "steps", getattr(self, "queries", 1))
+        return self.restarts * (each if isinstance(each, int) else 1)
+
 
 STEP_OF_BUDGET = 2.5
 

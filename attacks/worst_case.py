@@ -138,10 +138,9 @@ def attack_remaining(
     return Attempt(rows, points.update(victim, x, y, goal, rows, outcome.x), own_goal, outcome)
 
 
-def cheapest_first(attack: Attack) -> tuple[bool, int]:
+def cheapest_first(attack: Attack, n_classes: int) -> tuple[bool, int]:
     """The place of an attack among others, for sorting: by its cost, the dear ones last, as they begin at points."""
-    known = [name for name, _ in DEFAULT_ATTACKS]
-    return attack.name in DEAR, known.index(attack.name) if attack.name in known else len(known)
+    return attack.name in DEAR, attack.passes(n_classes)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -210,6 +209,9 @@ def _begins_at_points(attack: Attack, before: Sequence[Attack]) -> bool:
 def _nearness(victim: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, goal: Goal) -> Tensor:
     """(N,) nearness; one that is not a number is the farthest."""
     return nearness(victim, x, x_adv, y, goal).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+    def passes(self, n_classes: int) -> int:
+        return sum(attack.passes(n_classes) for attack in self._loaded)
 
 
 def _load(name: str, parameters: dict[str, Any]) -> Attack:

@@ -74,6 +74,10 @@ class Hybrid(MultiTarget):
         x_adv[nearest] = self._search(victim, x[nearest], y[nearest], start[nearest], scales, objective).x
         return x_adv
 
+    def passes(self, n_classes: int) -> int:
+        searched = self.search_fraction * sum(0.5**done for done in range(ROUNDS)) / ROUNDS
+        return super().passes(n_classes) + round(self.restarts * self.queries * searched / 2)  # no backward passes
+
     @torch.no_grad()
     def _search(
         self,
