@@ -93,7 +93,7 @@ def run_suite(
         print(f"done before: {len(cells) - left} of {len(cells)} cells", file=sys.stderr)
     with Progress(suite.path.name, len(cells), "cells", progress) as bar:
         bar.resume(len(cells) - left)
-        for n in _run(todo, suite, data_dir, workers, backend, device):
+        for n in _run(todo, data_dir, workers, backend, device):
             bar.advance(n)
     return SuiteRun(suite, benches, tuple(_stored(bench, config, detector) for _, bench, config, detector in cells))
 
@@ -149,7 +149,7 @@ def _cheapest_first(todo: Iterable[_Todo], out: Path, workers: int, progress: bo
 
 
 def _run(
-    todo: list[_Todo], suite: Suite, data_dir: str | Path, workers: int, backend: str, device: str
+    todo: list[_Todo], data_dir: str | Path, workers: int, backend: str, device: str
 ) -> Iterator[int]:
     """Run every cell that is left; yields numbers of cells as they are done."""
     if workers == 1 and backend == "loky":
