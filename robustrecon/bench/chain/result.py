@@ -74,6 +74,11 @@ class ChainResult:
         return sum(attack.seconds or 0.0 for entry in self.entries for attack in entry.attacks)
 
     @property
+    def clean_risk(self) -> float:
+        """Share of the images that are wrong or rejected when clean."""
+        return self.risk_from.count(0.0) / len(self.risk_from)
+
+    @property
     def complete(self) -> bool:
         """Whether no attack failed, so that it need not be run again."""
         return not any(entry.failed for entry in self.entries)

@@ -12,13 +12,14 @@ import numpy as np
 
 from ... import attacks
 from ...attacks.worst_case import DEAR, DEAR_IMAGES, DEFAULT_ATTACKS, cheapest_first
+from ...detectors import DEFAULTS
 from ...files import check_writable
 from ...runtime import Progress
 from ...statistics import Rate
 from ...types import InputError
 from ..fields import Json
 from ..metrics import ends, share
-from ..plan import AttackConfig
+from ..plan import AttackConfig, BenchmarkPlan
 from ..runner import Bench
 from ..suite.read import Suite, SuiteModel
 from ..suite.run import load_benches, worker_setup
@@ -54,6 +55,44 @@ class _Chain:
     @property
     def key(self) -> ChainKey:
         return chain_key(self.bench, self.configs, self.detector)
+
+
+def asked_suite(
+    *,
+    attack: Sequence[str] | None,
+    eps: Sequence[float] | None,
+    norm: str,
+    steps: int,
+    engine: str | None,
+    model: str | Path | None,
+    data: str | None,
+    detector: Sequence[str] | None,
+    alpha: float,
+    n: int,
+    seed: int,
+) -> Suite:
+    """A suite of one model, as the command line asks for it: the arguments are its options.
+
+    Raises:
+        InputError: an unknown name or a value out of range.
+    """
+    radii = eps or (0.1, 0.2, 0.3)
+    plan = BenchmarkPlan(
+        attack or ["pgd"],  # for the checks of everything else
+        eps=radii,
+        norm=norm,
+        steps=steps,
+        engine=engine,
+        detectors=detector or DEFAULTS,
+        alpha=alpha,
+        n=n,
+        seed=seed,
+    )
+    configs = tuple(plan.attacks) if attack else default_attacks(radii, norm, seed, n)
+    name = None if model is None else str(model)
+    return Suite(
+        Path(name or "default model"), data, plan.alpha, (SuiteModel(name, tuple(plan.detectors), n, configs),)
+    )
 
 
 def default_attacks(eps: Sequence[float], norm: str, seed: int, n: int) -> tuple[AttackConfig, ...]:
@@ -117,9 +156,7 @@ def run_worst_cases(
     check_workers(workers, backend)
     check_writable(Path(out))
     benches = tuple(load_benches(suite, Path(out), data_dir, device, progress))
-    chains = [
-        chain for model, bench in zip(suite.models, benches, strict=True) for chain in _chains(model, bench)
-    ]
+    chains = [chain for model, bench in zip(suite.models, benches, strict=True) for chain in _chains(model, bench)]
     found = [find(chain.bench.root, chain.key) for chain in chains]
     todo = [chain for chain, result in zip(chains, found, strict=True) if result is None]
     if progress and len(todo) < len(chains):
@@ -168,7 +205,9 @@ def _run(
     from ..parallel import run_jobs
 
     jobs = [
-        ShardJob(worker_setup(chain.bench, chain.model, data_dir, device, workers), chain.configs, chain.detector, index)
+        ShardJob(
+            worker_setup(chain.bench, chain.model, data_dir, device, workers), chain.configs, chain.detector, index
+        )
         for chain in todo
         for index in range(chain.key.n_shards)
     ]
@@ -183,7 +222,9 @@ def _finished(chain: _Chain) -> ChainResult:
     for index in range(key.n_shards):
         record = read_record(root, key, index)
         if record is None:  # such as on a disk that is not shared with the workers
-            raise InputError(f"out: no result is in {root / key.shards} for shard {index} after the run; start it again")
+            raise InputError(
+                f"out: no result is in {root / key.shards} for shard {index} after the run; start it again"
+            )
         records.append(record)
     entries, risk_from = summarized(key, [config.attack.knows_detector for config in chain.configs], records)
     result = ChainResult(key, entries, risk_from, chain.bench.environment)

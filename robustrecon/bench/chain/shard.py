@@ -226,9 +226,7 @@ def _stage(
     )
 
 
-def _clean(
-    defended: DefendedClassifier, x: Tensor, y: Tensor, goal: attacks.Goal
-) -> tuple[ShardRecord, NearestPoints]:
+def _clean(defended: DefendedClassifier, x: Tensor, y: Tensor, goal: attacks.Goal) -> tuple[ShardRecord, NearestPoints]:
     """A shard before any attack. What is wrong or rejected when clean is at risk already, and is not attacked."""
     verdict = defended.inspect(x)
     wrong = verdict.label != y

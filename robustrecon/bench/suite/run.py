@@ -148,9 +148,7 @@ def _cheapest_first(todo: Iterable[_Todo], out: Path, workers: int, progress: bo
     return [each for _, each in priced]
 
 
-def _run(
-    todo: list[_Todo], data_dir: str | Path, workers: int, backend: str, device: str
-) -> Iterator[int]:
+def _run(todo: list[_Todo], data_dir: str | Path, workers: int, backend: str, device: str) -> Iterator[int]:
     """Run every cell that is left; yields numbers of cells as they are done."""
     if workers == 1 and backend == "loky":
         for each in todo:
