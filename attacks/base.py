@@ -171,8 +171,8 @@ class Attack(ABC):
             start: (B, C, H, W) points to search from, for an attack that can (`perturb_from`); others ignore them.
 
         Raises:
-            InputError: bad images, labels or starts, a goal that this attack does not support, or a model whose logits or
-                score have no gradient for an attack that follows it.
+            InputError: bad images, labels or starts, a goal that this attack does not support, or a model whose logits
+                or score have no gradient for an attack that follows it.
             NonFiniteLoss: the goal's loss is not finite on some image, before the attack or after it.
         """
         x, y = _checked(x, y)

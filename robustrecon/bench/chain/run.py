@@ -1,4 +1,4 @@
-"""Running chains: for each model, detector and norm the worst case over all attacks; what is stored is not run again."""
+"""Running chains: the worst case over all attacks for each model, detector and norm; stored ones are not run again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ... import attacks
-from ...attacks.worst_case import DEAR, DEAR_IMAGES, DEFAULT_ATTACKS, cheapest_first
+from ...attacks import DEAR, DEAR_IMAGES, DEFAULT_ATTACKS, cheapest_first
 from ...detectors import DEFAULTS
 from ...files import check_writable
 from ...runtime import Progress

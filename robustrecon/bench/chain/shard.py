@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from ... import attacks
-from ...attacks.checks import CHECKED
-from ...attacks.worst_case import NearestPoints, attack_remaining
+from ...attacks import CHECKED, NearestPoints, attack_remaining
 from ...defence import DefendedClassifier
 from ...files import atomic_write
 from ..fields import Fields, Json, WrongJson, whole
