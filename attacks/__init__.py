@@ -39,7 +39,15 @@ if TYPE_CHECKING:
     from .precision import PRECISIONS, bfloat16_unit, in_precision, resolve_precision
     from .runtime import evaluating, frozen, frozen_eval, seed_everything, seeded
     from .threat import L2, Linf, Threat, threat_model
-    from .worst_case import DEAR, DEAR_IMAGES, DEFAULT_ATTACKS, NearestPoints, WorstCase, attack_remaining, cheapest_first
+    from .worst_case import (
+        DEAR,
+        DEAR_IMAGES,
+        DEFAULT_ATTACKS,
+        NearestPoints,
+        WorstCase,
+        attack_remaining,
+        cheapest_first,
+    )
 
 # No name may equal that of a submodule: importing the submodule would replace it.
 _HOME = {
