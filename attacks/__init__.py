@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .catalogue import CATALOGUE, RENAMED_PARAMETERS, current_parameters, engine_of, has_parameter, load
     from .checks import CHECKS, Check, check
     from .detector_aware.apgd import BestPoints, Evaluation
-    from .detector_aware.base import AttackObjective, DetectorAware
+    from .detector_aware.base import DetectorAware
     from .detector_aware.hybrid import Hybrid
     from .detector_aware.matching import Matching
     from .detector_aware.multi_target import MultiTarget
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
     from .images import check_images
     from .pgd import FGSM, PGD
+    from .precision import PRECISIONS, bfloat16_unit, in_precision, resolve_precision
     from .runtime import evaluating, frozen, frozen_eval, seed_everything, seeded
     from .threat import L2, Linf, Threat, threat_model
     from .worst_case import WorstCase
@@ -49,13 +50,14 @@ _HOME = {
     "FGSM": "pgd",
     "L2": "threat",
     "PGD": "pgd",
+    "PRECISIONS": "precision",
     "RENAMED_PARAMETERS": "catalogue",
     "ApgdCe": "adapters.autoattack",
     "ApgdT": "adapters.autoattack",
     "ArtFGSM": "adapters.art",
     "ArtPGD": "adapters.art",
     "Attack": "base",
-    "AttackObjective": "detector_aware.base",
+    "AttackObjective": "objective",
     "BestPoints": "detector_aware.apgd",
     "Check": "checks",
     "ClassifierAttack": "detector_aware.rejecting",
@@ -86,6 +88,7 @@ _HOME = {
     "Undetected": "goals",
     "Victim": "goals",
     "WorstCase": "worst_case",
+    "bfloat16_unit": "precision",
     "check": "checks",
     "check_images": "images",
     "current_parameters": "catalogue",
@@ -94,8 +97,10 @@ _HOME = {
     "frozen": "runtime",
     "frozen_eval": "runtime",
     "has_parameter": "catalogue",
+    "in_precision": "precision",
     "load": "catalogue",
     "nearest": "errors",
+    "resolve_precision": "precision",
     "seed_everything": "runtime",
     "seeded": "runtime",
     "threat_model": "threat",
@@ -110,6 +115,7 @@ __all__ = [
     "FGSM",
     "L2",
     "PGD",
+    "PRECISIONS",
     "RENAMED_PARAMETERS",
     "ApgdCe",
     "ApgdT",
@@ -147,6 +153,7 @@ __all__ = [
     "Undetected",
     "Victim",
     "WorstCase",
+    "bfloat16_unit",
     "check",
     "check_images",
     "current_parameters",
@@ -155,8 +162,10 @@ __all__ = [
     "frozen",
     "frozen_eval",
     "has_parameter",
+    "in_precision",
     "load",
     "nearest",
+    "resolve_precision",
     "seed_everything",
     "seeded",
     "threat_model",

@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from .errors import InputError, raise_if_nonfinite
+from .errors import InputError, NonFiniteLoss, raise_if_nonfinite, unknown_name
 from .goals import Goal, Misclassified, Undetected, require_gradient
 from .images import check_images
+from .objective import nearness
+from .precision import PRECISIONS, in_precision, resolve_precision
 from .runtime import frozen_eval, seeded
 from .threat import NORMS, Threat, threat_model
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+BAND = 0.1  # nearness to the goal within which a search in bfloat16 may miss what one in float32 finds
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,9 @@ class Attack(ABC):
         restarts: runs with different random numbers; an image that is broken is not attacked again.
         seed: seed of the attack's random numbers; the caller's random state does not change.
         batch_size: images attacked at a time.
+        precision: of the passes in which the attack searches, "float32", "bfloat16", or "auto" for bfloat16 where
+            processor and model can. Success is decided in float32; images that a search in bfloat16 leaves within
+            `BAND` of their goal are searched on in float32.
 
     Attributes:
         name: the attack's name, as in the catalogue.
@@ -61,7 +69,8 @@ class Attack(ABC):
         norms: the norms that the attack supports.
         needs_gradient: whether `perturb` follows the gradient of what the goal asks about.
         supported_goals: the goals that `perturb` can work towards.
-        whole_dataset: whether `perturb` gets all images at once and does its restarts itself.
+        whole_dataset: whether `perturb` gets all images at once, with the model as it is, and does its restarts and its
+            precision itself.
 
     Raises:
         InputError: an argument out of its range.
@@ -79,6 +88,7 @@ class Attack(ABC):
     restarts: int = 1
     seed: int = 0
     batch_size: int = 128
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.norm not in self.norms and self.norm in NORMS:
@@ -90,6 +100,8 @@ class Attack(ABC):
         self.restarts = at_least(1, self.restarts, "restarts")
         self.batch_size = at_least(1, self.batch_size, "batch_size")
         self.seed = at_least(0, self.seed, "seed")
+        if self.precision not in PRECISIONS:
+            unknown_name("precision", self.precision, PRECISIONS)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -109,6 +121,18 @@ class Attack(ABC):
         """
         changed = copy.copy(self)
         changed.eps, changed.restarts = threat_model(self.norm, eps).eps, at_least(1, restarts, "restarts")
+        return changed
+
+    def with_precision(self, precision: str) -> Self:
+        """The same attack with its search in another precision.
+
+        Raises:
+            InputError: unknown precision.
+        """
+        if precision not in PRECISIONS:
+            unknown_name("precision", precision, PRECISIONS)
+        changed = copy.copy(self)
+        changed.precision = precision
         return changed
 
     @abstractmethod
@@ -159,43 +183,71 @@ class Attack(ABC):
                 raise InputError(f"y: labels span [{y.min()}, {y.max()}], must be in [0, {n_classes - 1}]")
             if self.needs_gradient:
                 require_gradient(victim, x[:1], y[:1], goal, self.name)
+            precision = "float32" if self.whole_dataset else resolve_precision(self.precision, victim, x[:1])
+            searched = in_precision(victim, precision)
             size = len(x) if self.whole_dataset else self.batch_size
             for images, labels in zip(x.split(size), y.split(size), strict=True):
-                batches.append(self._attack(victim, images, labels, goal))
+                batches.append(self._attack(victim, searched, images, labels, goal))
                 if advance is not None:
                     advance(len(images))
         return Outcome(*(torch.cat(column) for column in zip(*batches, strict=True)))
 
-    def _attack(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x_best = x.clone()
+    def _attack(
+        self, victim: nn.Module, searched: nn.Module, x: Tensor, y: Tensor, goal: Goal
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         with torch.no_grad():
             success, loss = goal.assess(victim, x, y)
         raise_if_nonfinite(self.name, ~torch.isfinite(loss))
-        loss_best = torch.full((len(x),), -math.inf, device=x.device)
-        for _ in range(0 if self.eps == 0 else 1 if self.whole_dataset else self.restarts):
-            remaining = (~success).nonzero().squeeze(1)
+        best = _Best(x.clone(), success, torch.full_like(loss, -math.inf))
+        if self.eps > 0:
+            everything = torch.ones_like(success)
+            if searched is victim:
+                self._perturb_remaining(victim, victim, x, y, goal, best, everything)
+            else:
+                try:
+                    self._perturb_remaining(searched, victim, x, y, goal, best, everything)
+                    near = nearness(victim, x, best.x, y, goal) > -BAND
+                except NonFiniteLoss:  # it may be finite in float32
+                    near = everything
+                self._perturb_remaining(victim, victim, x, y, goal, best, near)
+        with torch.no_grad():
+            return best.x, victim(best.x).argmax(1), best.success, self.threat.distance(best.x - x)
+
+    def _perturb_remaining(
+        self, searched: nn.Module, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, best: _Best, chosen: Tensor
+    ) -> None:
+        """Perturb the chosen images that remain, by passes of `searched`; the victim decides about what is found."""
+        for _ in range(1 if self.whole_dataset else self.restarts):
+            remaining = (chosen & ~best.success).nonzero().squeeze(1)
             if not len(remaining):
                 break
             clean, labels = x[remaining], y[remaining]
             with torch.enable_grad():
-                x_adv = self.perturb(victim, clean, labels, goal).detach()
+                x_adv = self.perturb(searched, clean, labels, goal).detach()
             if x_adv.shape != clean.shape or not torch.isfinite(x_adv).all():
                 raise RuntimeError(f"{self!r} returned images that are not finite or not of x's shape")
             x_adv = self.threat.project(x_adv.to(clean), clean)
             with torch.no_grad():
                 met, loss = goal.assess(victim, x_adv, labels)
             raise_if_nonfinite(self.name, ~torch.isfinite(loss))
-            better = met | (loss > loss_best[remaining])
+            better = met | (loss > best.loss[remaining])
             rows = remaining[better]
-            x_best[rows], loss_best[rows] = x_adv[better], loss[better]
-            success[remaining] = met
-        with torch.no_grad():
-            return x_best, victim(x_best).argmax(1), success, self.threat.distance(x_best - x)
+            best.x[rows], best.loss[rows] = x_adv[better], loss[better]
+            best.success[remaining] = met
 
     def passes(self, n_classes: int) -> int:
         """About how many gradient passes an image costs that is never broken, on a model with `n_classes` labels."""
         each = getattr(self, "steps", getattr(self, "queries", 1))
         return self.restarts * (each if isinstance(each, int) else 1)
+
+
+@dataclass
+class _Best:
+    """The best point found for each image of a batch, whether it meets the goal, and the goal's loss there."""
+
+    x: Tensor
+    success: Tensor
+    loss: Tensor
 
 
 STEP_OF_BUDGET = 2.5

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ..base import at_least
 from ..errors import InputError
 from ..goals import logits_and_score
+from ..objective import AttackObjective, logit_margin, margin_scales
 from ..squares import redraw_window
 from .apgd import BestPoints
-from .base import AttackObjective, logit_margin, margin_scales
 from .multi_target import MultiTarget, rival_labels
 
 FIRST_SHARE = 0.3  # share of the image in the first squares

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..base import at_least
 from ..goals import logits_and_score
+from ..objective import AttackObjective
 from .apgd import BestPoints, Evaluation
-from .base import AttackObjective, DetectorAware
+from .base import DetectorAware
 
 
 @dataclass(kw_only=True, eq=False)

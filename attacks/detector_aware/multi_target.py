@@ -11,8 +11,9 @@ from torch.nn.functional import relu
 
 from ..base import at_least
 from ..goals import logits_and_score
+from ..objective import AttackObjective, logit_margin, margin_scales
 from .apgd import BestPoints, Evaluation
-from .base import SLACK, AttackObjective, DetectorAware, exact_scores, logit_margin, margin_scales
+from .base import SLACK, DetectorAware, exact_scores
 
 RIVALS = 4  # labels that the detector compares at a step, the target among them
 COMPARE_EVERY = 10  # steps between comparisons of all labels

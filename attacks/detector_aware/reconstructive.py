@@ -12,8 +12,9 @@ from torch.nn.functional import relu
 from ..base import at_least
 from ..errors import unknown_name
 from ..goals import logits_and_score
+from ..objective import AttackObjective, margin_scales
 from .apgd import BestPoints, Evaluation
-from .base import SLACK, AttackObjective, DetectorAware, exact_scores, margin_scales
+from .base import SLACK, DetectorAware, exact_scores
 
 MODES = ("sum", "alternating")
 FACTOR = 10.0  # by which the weight grows or shrinks until it is bracketed

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..base import Attack
 from ..errors import InputError
 from ..goals import Goal, Victim, logits_and_score
-from .base import AttackObjective, margin_scales
+from ..objective import AttackObjective, margin_scales
 
 TINY = 1e-12  # size of a logit that lies on the decision boundary
 HUGE = 1e30  # stands for infinity

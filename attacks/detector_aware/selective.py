@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..goals import logits_and_score
+from ..objective import AttackObjective
 from .apgd import BestPoints, Evaluation
-from .base import AttackObjective, DetectorAware
+from .base import DetectorAware
 
 OFFSET = 1e9  # keeps the losses of misclassified points above all others
 
