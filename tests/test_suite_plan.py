@@ -117,18 +117,22 @@ def test_a_recorded_time_of_the_nearest_cell_counts(bench: Bench) -> None:
     assert expected([stored(other, 3) for other in other_attacks]).source == "estimated"
 
 
+TIMES = {(None, "float32"): 0.25, (None, "bfloat16"): 0.125, ("label_margin", "float32"): 0.5}
+
+
 def test_without_a_record_a_cell_costs_its_passes_and_its_checks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "_timed", lambda _, detector: 0.5 if detector else 0.25)
-    costs, names = Costs([]), ("label_margin", "global_error")
+    monkeypatch.setattr(cost, "_timed", lambda _, detector, precision: TIMES[detector, precision])
+    costs, names, half = Costs([]), ("label_margin", "global_error"), {"precision": "bfloat16"}
     pgd, selective = AttackConfig("pgd", 0.1, n=20), AttackConfig("selective", 0.1, n=20)
     assert costs.of(bench, pgd, names) == Cost(0.25 * (41 * 20 + 150 * 20), "estimated")
     assert costs.of(bench, selective, names[:1]) == Cost(0.5 * (101 * 20 + 210 * 20), "estimated")
     assert costs.of(bench, AttackConfig("pgd", 0.0, n=20), names).seconds == 0.25 * 20
+    assert costs.of(bench, AttackConfig("pgd", 0.0, n=20, parameters=half), names).seconds == 0.125 * 20
 
 
 def test_a_pass_is_timed_and_leaves_no_trace(bench: Bench) -> None:
     model, state = bench.target.model.train(), torch.random.get_rng_state()
-    plain, through_the_score = (cost._timed(bench, detector) for detector in (None, "label_margin"))
+    plain, through_the_score = (cost._timed(bench, detector, "float32") for detector in (None, "label_margin"))
     assert plain is not None
     assert through_the_score is not None
     assert 0 < plain < through_the_score < 1

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from ..attacks import frozen_eval, seeded
+from ..attacks import ScoredVictim, frozen_eval, in_precision, seeded
 from ..defence import DefendedClassifier
 from ..detectors import parts
 from .key import CellKey
@@ -57,7 +58,7 @@ class Costs:
 
     def __init__(self, recorded: Sequence[CellResult]) -> None:
         self.recorded = recorded
-        self._pass_seconds: dict[tuple[Path, str | None], float | None] = {}
+        self._pass_seconds: dict[tuple[Path, str | None, str], float | None] = {}
 
     def of(self, bench: Bench, config: AttackConfig, detectors: Sequence[str]) -> Cost:
         """That of an attack whose images these detectors judge."""
@@ -65,7 +66,8 @@ class Costs:
         alike = min(self._alike(key), key=lambda result: _distance(result.key, key), default=None)
         if alike is not None:
             return Cost(alike.seconds / alike.key.n * key.n, "recorded")
-        seconds = self._pass(bench, detectors[0] if config.attack.knows_detector else None)
+        attack = config.attack
+        seconds = self._pass(bench, detectors[0] if attack.knows_detector else None, attack.precision)
         if seconds is None:
             return UNKNOWN
         return Cost(seconds * _passes(config, key.n, bench.target.data.n_classes), "estimated")
@@ -74,11 +76,11 @@ class Costs:
         """The recorded cells of the same attack in the same norm, on any model."""
         return (each for each in self.recorded if _attack(each.key) == _attack(key))
 
-    def _pass(self, bench: Bench, detector: str | None) -> float | None:
-        """Seconds that a forward and backward pass of one image takes, measured once for each model and detector."""
-        place = bench.folder, detector
+    def _pass(self, bench: Bench, detector: str | None, precision: str) -> float | None:
+        """Seconds that a forward and backward pass of one image takes, measured once for each way to run the model."""
+        place = bench.folder, detector, precision
         if place not in self._pass_seconds:
-            self._pass_seconds[place] = _timed(bench, detector)
+            self._pass_seconds[place] = _timed(bench, detector, precision)
         return self._pass_seconds[place]
 
 
@@ -100,12 +102,12 @@ def _passes(config: AttackConfig, n: int, n_classes: int) -> int:
     return (attacking + JUDGING) * n + (attacking + CHECKS) * min(n, CHECKED)
 
 
-def _timed(bench: Bench, detector: str | None) -> float | None:
+def _timed(bench: Bench, detector: str | None, precision: str) -> float | None:
     """Seconds for a forward and backward pass of an image; None where that fails."""
     model, x = bench.target.model, bench.x[:TIMED]
     times = []
     try:
-        outputs = _outputs(bench, detector)
+        outputs = _outputs(bench, detector, precision)
         with frozen_eval(model), seeded(0):
             for _ in range(REPEATS):
                 started = time.monotonic()
@@ -120,12 +122,15 @@ def _timed(bench: Bench, detector: str | None) -> float | None:
     return min(times) / len(x)
 
 
-def _outputs(bench: Bench, detector: str | None) -> list[Callable[[Tensor], Tensor]]:
+def _outputs(bench: Bench, detector: str | None, precision: str) -> list[Callable[[Tensor], Tensor]]:
     """What an attack follows: the model's logits, or the scores of a detector, which need no calibration here."""
     model = bench.target.model
     if detector is None:
-        return [model]
-    return [DefendedClassifier(model, part).score for part in parts(bench.defences[detector].detector)]
+        return [in_precision(model, precision)]
+    return [
+        cast("ScoredVictim", in_precision(DefendedClassifier(model, part), precision)).score
+        for part in parts(bench.defences[detector].detector)
+    ]
 
 
 def wall_clock(costs: Sequence[Cost], workers: int) -> float:
