@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustrecon import InputError, checkpoint, load_results, train
 from robustrecon.bench import AttackConfig, BenchmarkModel, BenchmarkPlan, CellKey, CellResult, run, store
 from robustrecon.bench.report import cells as report
+from robustrecon.bench.report.examples import draw_examples
 from robustrecon.bench.result import CellFailure, Environment, measured
 from robustrecon.bench.suite.read import read_suite
 from robustrecon.bench.suite.run import run_suite
@@ -224,8 +225,8 @@ def test_a_wrong_precision_in_a_suite_says_where(tmp_path: Path, text: str, mess
 def test_a_suite_that_cannot_run_in_bfloat16_runs_nothing(
     model_dir: Path, tmp_path: Path, processor: Processor
 ) -> None:
-    model = f'[[model]]\nname = "{model_dir}"\ndetectors = "label_margin"\nn = 5\n'
-    file = written(tmp_path, model + PGD + "parameters = { steps = 1 }\n")
+    model = f'[[model]]\nname = "{model_dir}"\ndetectors = "label_margin"\nn = 20\n'
+    file = written(tmp_path, model + PGD.replace("0.1", "0.3") + "parameters = { steps = 3 }\n")
     processor(None)
     with pytest.raises(InputError, match="precision: got 'bfloat16', but the cpu has no instructions"):
         run_suite(read_suite(file, "bfloat16"), tmp_path / "out", progress=False)
@@ -234,7 +235,10 @@ def test_a_suite_that_cannot_run_in_bfloat16_runs_nothing(
     first = run_suite(read_suite(file), tmp_path / "out", progress=False)
     assert [cell.key.precision for cell in measured(first.cells)] == ["bfloat16"]
     processor(None)
-    assert run_suite(read_suite(file), tmp_path / "out", progress=False).cells == first.cells
+    again = run_suite(read_suite(file), tmp_path / "out", progress=False)
+    assert again.cells == first.cells
+    picture = tmp_path / "examples.png"
+    assert draw_examples(again.benches[0].target, measured(again.cells), picture) is not None, "drawn in float32"
 
 
 @pytest.mark.parametrize(
