@@ -153,7 +153,7 @@ def _unable_layer(model: nn.Module, x: Tensor) -> str | None:
                 total = sum(output.sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
                 if isinstance(total, Tensor) and total.requires_grad:
                     torch.autograd.grad(total, leaf, allow_unused=True)
-        except (RuntimeError, NotImplementedError) as error:
+        except Exception as error:
             where = entered[-1] if entered else "the model's backward pass"
             entered.clear()
             model(leaf)  # what fails in float32 too is another error, and is raised as such

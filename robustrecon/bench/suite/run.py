@@ -10,7 +10,6 @@ from pathlib import Path
 from ...files import check_writable, slug
 from ...runtime import Progress
 from ...types import InputError
-from .. import store
 from ..model import RUNS, load_benchmark_model
 from ..plan import AttackConfig
 from ..result import Cell, CellFailure
@@ -69,7 +68,8 @@ def run_suite(
 
     Raises:
         InputError: no such model or data, models whose results would have the same place, too few calibration images
-            for alpha, an unwritable folder, or a backend that is not there.
+            for alpha, "bfloat16" for a processor or a model that cannot, an unwritable folder, or a backend that is not
+            there.
     """
     from ..parallel import check_workers
 
@@ -97,7 +97,7 @@ def _stored(bench: Bench, config: AttackConfig, detector: str) -> Cell:
     """The result or failure of a cell that was run; that there is none, such as on a disk not shared, is a failure."""
     key = bench.key(config, detector)
     missing = FileNotFoundError(f"{bench.root / key.path}: no result is there after the run")
-    return store.find_any(bench.root, key) or CellFailure.of(key, missing, bench.environment)
+    return bench.found(config, detector) or CellFailure.of(key, missing, bench.environment(key.precision))
 
 
 def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progress: bool) -> Iterator[Bench]:
@@ -112,6 +112,7 @@ def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progres
                 "differ in recipe or be in suites of their own, with an --out each"
             )
         folders[bench.folder] = model.name
+        bench.check_precisions(model.attacks)
         yield bench
 
 
