@@ -235,6 +235,11 @@ class Attack(ABC):
             best.x[rows], best.loss[rows] = x_adv[better], loss[better]
             best.success[remaining] = met
 
+    def passes(self, n_classes: int) -> int:
+        """About how many gradient passes an image costs that is never broken, on a model with `n_classes` labels."""
+        each = getattr(self, "steps", getattr(self, "queries", 1))
+        return self.restarts * (each if isinstance(each, int) else 1)
+
 
 @dataclass
 class _Best:

@@ -72,3 +72,6 @@ class EOT(PGD):
 
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         return super().perturb(Expected(victim, self.samples), x, y, goal)
+
+    def passes(self, n_classes: int) -> int:
+        return super().passes(n_classes) * self.samples

@@ -99,6 +99,9 @@ class WorstCase(Attack):
                 x_best[rows], rank_best[rows] = x_adv[better], rank[better]
         return x_best
 
+    def passes(self, n_classes: int) -> int:
+        return sum(attack.passes(n_classes) for attack in self._loaded)
+
 
 def _load(name: str, parameters: dict[str, Any]) -> Attack:
     from .catalogue import has_parameter, load  # imported late, because the catalogue lists this attack too

@@ -57,7 +57,14 @@ class ApgdCe(_Stepping):
         return _choose(correct, x_best, x_best_adv)
 
 
-class ApgdT(_Stepping):
+class _OverTargets(_Stepping):
+    """Base class of those that go through the likeliest wrong labels."""
+
+    def passes(self, n_classes: int) -> int:
+        return super().passes(n_classes) * len(_targets(n_classes))
+
+
+class ApgdT(_OverTargets):
     """`torchattacks.APGDT`: APGD on the targeted difference of logits ratio, for the likeliest wrong labels in turn.
 
     F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
@@ -92,7 +99,7 @@ class ApgdT(_Stepping):
         return x_adv
 
 
-class FabT(_Stepping):
+class FabT(_OverTargets):
     """`torchattacks.FAB`, targeted: the nearest misclassified image, towards the likeliest wrong labels in turn.
 
     F. Croce, M. Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack", ICML 2020.
@@ -176,6 +183,9 @@ class Square(ClassifierAttack):
         )
         attack.init_hyperparam(x)
         return attack.attack_single_run(x[rows].contiguous(), y[rows])[1]
+
+    def passes(self, n_classes: int) -> int:
+        return (super().passes(n_classes) + 1) // 2  # a query has no backward pass
 
 
 def _n_classes(classifier: nn.Module, x: Tensor) -> int:

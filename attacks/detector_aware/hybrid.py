@@ -65,6 +65,10 @@ class Hybrid(MultiTarget):
             best.update(nearest, self._search(victim, x[nearest], y[nearest], best.x[nearest], scales, objective))
         return best
 
+    def passes(self, n_classes: int) -> int:
+        searched = self.search_fraction * sum(0.5**done for done in range(ROUNDS)) / ROUNDS
+        return super().passes(n_classes) + round(self.restarts * self.queries * searched / 2)  # no backward passes
+
     @torch.no_grad()
     def _search(
         self,

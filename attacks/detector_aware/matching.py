@@ -50,6 +50,9 @@ class Matching(DetectorAware):
                 best.update(rows, found)
         return best
 
+    def passes(self, n_classes: int) -> int:
+        return super().passes(n_classes) * min(self.guides, n_classes - 1)
+
     def _towards(
         self, victim: nn.Module, x: Tensor, y: Tensor, guide: Tensor, label: Tensor, objective: AttackObjective
     ) -> BestPoints:

@@ -74,6 +74,10 @@ class MultiTarget(DetectorAware):
                 attack(nearest, column, extra=True)
         return best
 
+    def passes(self, n_classes: int) -> int:
+        targets = min(self.targets or n_classes, n_classes - 1)
+        return round(super().passes(n_classes) * (targets + self.extra_restarts * min(2, targets) * NEAREST))
+
     @torch.no_grad()
     def _targets(self, victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> Tensor:
         """(B, T) wrong labels, that of the highest logit first."""

@@ -73,6 +73,9 @@ class Reconstructive(DetectorAware):
         assert best is not None
         return best
 
+    def passes(self, n_classes: int) -> int:
+        return super().passes(n_classes) * (self.searches if self.mode == "sum" else 1)
+
     def _with_weight(
         self, victim: nn.Module, x: Tensor, y: Tensor, weight: Tensor, slack: float, objective: AttackObjective
     ) -> BestPoints:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .plan import AttackConfig
 from .runner import Bench
 
 BACKENDS = ("loky", "dask", "ray")
+WATCH_SECONDS = 1.0  # between looks at whether the process that started a worker is still there
 _ALONE = threading.Lock()  # a worker with several threads still has one model and one random state
 
 
@@ -90,10 +92,13 @@ def run_jobs(jobs: Iterable[Job], workers: int, backend: str) -> Iterator[int]:
         InputError: a worker was killed, and no other could do its work.
     """
     with _backend(workers, backend) as settings, joblib.parallel_config(**settings, n_jobs=workers):
+        starter = os.getpid() if backend == "loky" else None  # dask and ray end their workers themselves
         active, _ = joblib.parallel.get_active_backend()
         as_done = "generator_unordered" if active.supports_return_generator else "list"
         try:
-            yield from joblib.Parallel(batch_size=1, return_as=as_done)(joblib.delayed(_do)(job) for job in jobs)
+            yield from joblib.Parallel(batch_size=1, return_as=as_done)(
+                joblib.delayed(_do)(job, starter) for job in jobs
+            )
         except _killed(backend) as error:
             raise InputError(
                 f"workers: one of {workers} was killed (out of memory?); finished cells are kept, go on with fewer"
@@ -158,11 +163,29 @@ def _dask_client(workers: int) -> Iterator[Any]:
         yield client
 
 
-def _do(job: Job) -> int:
+def _do(job: Job, starter: int | None) -> int:
     """Do a job in a worker, silently: the results are in their files."""
+    if starter is not None:
+        _end_with(starter)
     with _ALONE:
         torch.set_num_threads(job.setup.threads)
         return len(_bench(job.setup).cells(job.config, job.detectors))
+
+
+@cache
+def _end_with(starter: int) -> None:
+    """End this process soon after the one that started it is gone, even in the middle of a job.
+
+    A process whose starter was killed gets another parent. (Not on Windows, where workers finish what they were given.)
+    """
+
+    def wait() -> None:
+        while os.getppid() == starter:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    if os.getpid() != starter:  # joblib does the jobs in this process where it may not start others
+        threading.Thread(target=wait, daemon=True).start()
 
 
 @lru_cache(maxsize=8)

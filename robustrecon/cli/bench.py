@@ -9,6 +9,8 @@ import typer
 
 from .options import Alpha, Data, DataDir, Device, Json
 
+IN_A_SUITE = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "log_x")
+
 
 def bench(
     context: typer.Context,
@@ -55,16 +57,22 @@ def bench(
     log_x: Annotated[bool, typer.Option("--log-x", help="Draw the ROC curves over a logarithmic axis.")] = False,
     workers: Annotated[int, typer.Option(help="Number of processes that share a suite's cells.")] = 1,
     backend: Annotated[str, typer.Option(help="What runs a suite's workers: loky, dask or ray.")] = "loky",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show a suite's cells and how long they are expected to take; run nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Attack a defended model and report accuracy, detection ROC and robust risk.
 
     With --suite: many models and attacks, and the worst case over all attacks. Exit code 1 when a cell failed.
     """
+    if suite is not None and plan:
+        _plan_suite(context, suite, data_dir, device, out, workers, backend, as_json)
+        return
     if suite is not None:
         _bench_suite(context, suite, data_dir, device, out, workers, backend, precision, as_json)
         return
-    _refuse(context, ("workers", "backend"), "needs --suite")
+    _refuse(context, ("workers", "backend", "plan"), "needs --suite")
 
     from ..bench import BenchmarkPlan, load_benchmark_model, run, store
     from ..bench.report import cells as report
@@ -73,7 +81,7 @@ def bench(
     from ..bench.result import failed, measured
     from ..detectors import DEFAULTS
 
-    plan = BenchmarkPlan(
+    asked = BenchmarkPlan(
         attack or ["pgd"],
         eps=eps or [0.1, 0.2, 0.3],
         norm=norm,
@@ -86,7 +94,7 @@ def bench(
         precision="auto" if precision is None else precision,
     )
     target = load_benchmark_model(model, data, data_dir, device)
-    cells = run(target, plan, out)
+    cells = run(target, asked, out)
     key = cells[-1].key
     sheet = draw_examples(target, measured(cells), out / key.folder / "examples.png")
     written = [*model_report.write(out, key, log_x), *([sheet] if sheet else [])]
@@ -112,8 +120,7 @@ def _bench_suite(
     precision: str | None,
     as_json: bool,
 ) -> None:
-    told = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "log_x")
-    _refuse(context, told, "cannot be given with --suite, whose file says it")
+    _refuse(context, IN_A_SUITE, "cannot be given with --suite, whose file says it")
     from ..files import check_suite
 
     check_suite(file)
@@ -133,6 +140,31 @@ def _bench_suite(
             print(path)
     if failed(ran.cells):
         raise typer.Exit(1)
+
+
+def _plan_suite(
+    context: typer.Context,
+    file: Path,
+    data_dir: Path,
+    device: str,
+    out: Path,
+    workers: int,
+    backend: str,
+    as_json: bool,
+) -> None:
+    _refuse(context, IN_A_SUITE, "cannot be given with --suite, whose file says it")
+    from ..files import check_suite
+
+    check_suite(file)
+    import json
+
+    from ..bench.parallel import check_workers
+    from ..bench.suite.plan import plan_suite
+    from ..bench.suite.read import read_suite
+
+    check_workers(workers, backend)
+    planned = plan_suite(read_suite(file), out, data_dir, workers=workers, device=device)
+    print(json.dumps(planned.to_json(), indent=2) if as_json else planned.text())
 
 
 def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:

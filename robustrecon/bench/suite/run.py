@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...files import check_writable, slug
 from ...runtime import Progress
 from ...types import InputError
+from .. import store
+from ..cost import Costs, duration, wall_clock
 from ..model import RUNS, load_benchmark_model
 from ..plan import AttackConfig
 from ..result import Cell, CellFailure
@@ -75,14 +77,14 @@ def run_suite(
 
     check_workers(workers, backend)
     check_writable(Path(out))
-    benches = tuple(_benches(suite, Path(out), data_dir, device, progress))
+    benches = tuple(load_benches(suite, Path(out), data_dir, device, progress))
     cells = [
         (model, bench, config, detector)
         for model, bench in zip(suite.models, benches, strict=True)
         for config in model.attacks
         for detector in model.detectors
     ]
-    todo = list(_todo(suite, benches))
+    todo = _cheapest_first(_todo(suite, benches), Path(out), workers, progress)
     left = sum(len(each.detectors) for each in todo)
     if progress and left < len(cells):
         print(f"done before: {len(cells) - left} of {len(cells)} cells", file=sys.stderr)
@@ -100,7 +102,7 @@ def _stored(bench: Bench, config: AttackConfig, detector: str) -> Cell:
     return bench.found(config, detector) or CellFailure.of(key, missing, bench.environment(key.precision))
 
 
-def _benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progress: bool) -> Iterator[Bench]:
+def load_benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progress: bool) -> Iterator[Bench]:
     """Load every model with its data, so that errors show before anything runs."""
     folders: dict[Path, str | None] = {}
     for model in suite.models:
@@ -121,9 +123,27 @@ def _todo(suite: Suite, benches: tuple[Bench, ...]) -> Iterator[_Todo]:
     for model, bench in zip(suite.models, benches, strict=True):
         for config in model.attacks:
             left = tuple(name for name in model.detectors if bench.done(config, name) is None)
-            for group in [[name] for name in left] if config.attack.knows_detector else [left]:
-                if group:
-                    yield _Todo(model, bench, config, tuple(group))
+            for group in attacked_together(config, left):
+                yield _Todo(model, bench, config, group)
+
+
+def attacked_together(config: AttackConfig, detectors: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The detectors in groups, each for the images of one attack; each has its own if the attack knows it."""
+    if config.attack.knows_detector:
+        return [(name,) for name in detectors]
+    return [detectors] if detectors else []
+
+
+def _cheapest_first(todo: Iterable[_Todo], out: Path, workers: int, progress: bool) -> list[_Todo]:
+    """In the order in which they run, so that most rows of a report are there early."""
+    todo = list(todo)
+    costs = Costs(store.read_folder(out).results if todo else [])
+    priced = [(costs.of(each.bench, each.config, each.detectors), each) for each in todo]
+    priced.sort(key=lambda pair: pair[0].order)
+    if progress and priced:
+        seconds = wall_clock([cost for cost, _ in priced], workers)
+        print(f"expected: about {duration(seconds)}, the cheapest cells first", file=sys.stderr)
+    return [each for _, each in priced]
 
 
 def _run(
