@@ -115,6 +115,8 @@ class Bench:
         Raises:
             InputError: "bfloat16", but the processor, the model's weights or a layer cannot.
         """
+        if not config.attack.in_bfloat16:
+            return "float32"
         asked = config.precision, detector if config.attack.knows_detector else None
         if asked not in self._precisions:
             self._precisions[asked] = self._resolved(*asked)
