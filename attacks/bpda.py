@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .errors import InputError, unknown_name
 from .goals import Goal, require_gradient
 from .pgd import PGD
-from .precision import InBfloat16
+from .precision import exact_model
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class BPDA(PGD):
             raise InputError(f"parts: got {self.parts!r}, must be a list of names")
 
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        model = victim.model if isinstance(victim, InBfloat16) else victim
+        model = exact_model(victim)
         chosen = (
             _parts_without_gradient(model, x, y, goal) if self.parts is None else _modules_by_name(model, self.parts)
         )

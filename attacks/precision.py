@@ -69,6 +69,11 @@ def in_precision(model: nn.Module, precision: str) -> nn.Module:
     return InBfloat16(model) if resolve_precision(precision, model) == "bfloat16" else model
 
 
+def exact_model(model: nn.Module) -> nn.Module:
+    """The model in its own precision, whether it is in an `InBfloat16` or not."""
+    return model.model if isinstance(model, InBfloat16) else model
+
+
 def resolve_precision(precision: str, model: nn.Module, x: Tensor | None = None) -> str:
     """What a precision comes to for a model: "float32" or "bfloat16".
 
@@ -148,7 +153,7 @@ def _unable_layer(model: nn.Module, x: Tensor) -> str | None:
                 total = sum(output.sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
                 if isinstance(total, Tensor) and total.requires_grad:
                     torch.autograd.grad(total, leaf, allow_unused=True)
-        except (RuntimeError, NotImplementedError) as error:
+        except Exception as error:
             where = entered[-1] if entered else "the model's backward pass"
             entered.clear()
             model(leaf)  # what fails in float32 too is another error, and is raised as such

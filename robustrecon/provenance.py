@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from .attacks import bfloat16_unit
+
 PACKAGES = (
     "robustrecon",
     "torch",
@@ -59,12 +61,16 @@ def commit() -> str | None:
     return f"{head}-dirty" if dirty else head
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, commit, device name and thread count of this process."""
+def environment(device: torch.device, precision: str = "float32") -> dict[str, Any]:
+    """Versions, commit, device name and thread count of this process, and the precision of what it computes.
+
+    Of bfloat16 it says the processor's instructions too: "bfloat16 (AVX512-BF16)".
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "versions": versions(),
         "commit": commit(),
         "device": name,
         "threads": torch.get_num_threads(),
+        "precision": f"bfloat16 ({bfloat16_unit(device)})" if precision == "bfloat16" else precision,
     }

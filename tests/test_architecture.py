@@ -68,6 +68,7 @@ SHARED = {
     f"robustrecon.attacks.{name}"
     for name in (
         "InputError",
+        "bfloat16_unit",
         "check_images",
         "evaluating",
         "frozen",

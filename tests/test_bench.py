@@ -107,7 +107,8 @@ def target(model_dir: Path) -> BenchmarkModel:
 
 
 def quick(target: BenchmarkModel, out: Path, **changes: Any) -> list[Any]:
-    settings = {"eps": [0.2], "steps": 3, "n": 40, "detectors": ["label_margin", "global_error"]} | changes
+    usual = {"eps": [0.2], "steps": 3, "n": 40, "detectors": ["label_margin", "global_error"], "precision": "float32"}
+    settings = usual | changes
     plan = BenchmarkPlan(settings.pop("names", ["fgsm", "pgd"]), **settings)
     return run(target, plan, out, progress=False)
 

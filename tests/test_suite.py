@@ -55,7 +55,8 @@ def written(folder: Path, text: str) -> Path:
 
 
 def suite_of(model_dir: Path, folder: Path) -> Path:
-    return written(folder, f'data = "digits"\nn = 20\n[[model]]\nname = "{model_dir}"\n{ATTACKS}')
+    top = 'data = "digits"\nn = 20\nprecision = "float32"\n'
+    return written(folder, f'{top}[[model]]\nname = "{model_dir}"\n{ATTACKS}')
 
 
 @pytest.fixture

@@ -109,6 +109,7 @@ class FabT(_OverTargets):
     """
 
     name = "fab-t"
+    in_bfloat16 = False
 
     def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         import torchattacks
@@ -158,6 +159,7 @@ class Square(ClassifierAttack):
     """
 
     name = "square"
+    in_bfloat16 = False
     needs_gradient = False
 
     queries: int = 5000

@@ -31,6 +31,7 @@ class HopSkipJump(ClassifierAttack):
     """
 
     name = "hop-skip-jump"
+    in_bfloat16 = False
     needs_gradient = False
 
     queries: int = 5000

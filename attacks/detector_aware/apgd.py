@@ -28,7 +28,7 @@ class Evaluation:
 
     Attributes:
         misclassified: (B,) bool, whether the predicted label meets the goal.
-        score: (B,) detector scores, by which misclassified points are compared.
+        score: (B,) detector scores, by which misclassified points are compared; estimates where `Confirm` is given.
         loss: (B,) the loss to ascend; the step sizes follow it.
         grad: (B, C, H, W) the direction of the next step.
     """
@@ -40,6 +40,7 @@ class Evaluation:
 
 
 Evaluate: TypeAlias = Callable[[Tensor, Tensor], Evaluation]
+Confirm: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -108,6 +109,7 @@ def apgd_ascent(
     name: str,
     threshold: float = -math.inf,
     fixed_step: float | None = None,
+    confirm: Confirm | None = None,
 ) -> BestPoints:
     """Ascend a loss from `start` for `steps` steps inside the ball around x.
 
@@ -119,6 +121,8 @@ def apgd_ascent(
         name: the attack's name, for errors.
         threshold: an image leaves as soon as it is misclassified with a score at or below the threshold.
         fixed_step: a constant step size without momentum, instead of APGD's schedule.
+        confirm: called with points that `evaluate` finds better than any before and their rows; gives what holds for
+            them exactly, (b,) misclassified and (b,) scores.
 
     Raises:
         NonFiniteLoss: a loss or gradient is not finite.
@@ -147,6 +151,8 @@ def apgd_ascent(
         found = evaluate(state.x_adv, state.rows)
         raise_if_nonfinite(name, nonfinite(found.loss, found.grad))
         improved = found.loss > state.loss_best
+        if confirm is not None:
+            _correct(found, best, state, confirm)
         _update_best(best, state, found, improved)
         state.x_best = torch.where(_per_image(improved), state.x_adv, state.x_best)
         state.grad_best = torch.where(_per_image(improved), found.grad, state.grad_best)
@@ -169,6 +175,15 @@ def apgd_ascent(
                     break
         _take_step(state, grad, threat, MOMENTUM if fixed_step is None and step else 1.0)
     return best
+
+
+def _correct(found: Evaluation, best: BestPoints, state: _State, confirm: Confirm) -> None:
+    """Put what holds exactly in the place of estimates that would become the best points."""
+    lower_score = found.misclassified & (found.score < best.score[state.rows])
+    if lower_score.any():
+        misclassified, score = confirm(state.x_adv[lower_score], state.rows[lower_score])
+        found.misclassified = found.misclassified.masked_scatter(lower_score, misclassified)
+        found.score = found.score.masked_scatter(lower_score, score)
 
 
 def _update_best(best: BestPoints, state: _State, found: Evaluation, improved: Tensor) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ..base import IterativeAttack
 from ..goals import Goal, logits_and_score
 from ..objective import AttackObjective
+from ..precision import exact_model
 from ..threat import threat_model
-from .apgd import BestPoints, Evaluate, apgd_ascent
+from .apgd import BestPoints, Confirm, Evaluate, apgd_ascent
 
 SLACK = 0.02  # by how much a hinge loss overshoots its goal, in units of the clean images' margins
 WIDEST = {"linf": 1.0, "l2": 10.0}  # radius of the ball in which an ascent begins, in units of eps
@@ -50,15 +51,19 @@ class DetectorAware(IterativeAttack):
     def find_best(self, victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> BestPoints:
         """The best points near images x (B, C, H, W) with true labels y (B,)."""
 
-    def run_apgd(self, evaluate: Evaluate, x: Tensor, objective: AttackObjective) -> BestPoints:
-        """One ascent from x, or from a random start."""
+    def run_apgd(
+        self, evaluate: Evaluate, x: Tensor, objective: AttackObjective, confirm: Confirm | None = None
+    ) -> BestPoints:
+        """One ascent from x, or from a random start; arguments as for `apgd_ascent`."""
         start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
         widest = WIDEST[self.norm] if self.alpha is None else 1.0
         n_stages = min(STAGES, self.steps // 2) if widest > 1 else 0
         stage_steps = self.steps // 2 // n_stages if n_stages else 0
         for stage in range(n_stages):
             ball = threat_model(self.norm, self.eps * widest ** (1 - stage / n_stages))
-            start = apgd_ascent(evaluate, x, ball.project(start, x), ball, stage_steps, name=self.name).x
+            start = apgd_ascent(
+                evaluate, x, ball.project(start, x), ball, stage_steps, name=self.name, confirm=confirm
+            ).x
         return apgd_ascent(
             evaluate,
             x,
@@ -68,13 +73,17 @@ class DetectorAware(IterativeAttack):
             name=self.name,
             threshold=objective.threshold if self.early_exit else -math.inf,
             fixed_step=self.alpha,
+            confirm=confirm,
         )
 
 
-@torch.no_grad()
-def exact_scores(victim: nn.Module, x: Tensor, misclassified: Tensor, score: Tensor) -> Tensor:
-    """(B,) the victim's own scores where misclassified; elsewhere the estimates in `score`."""
-    if misclassified.any():
-        score = score.clone()
-        score[misclassified] = logits_and_score(victim, x[misclassified])[1]
-    return score
+def confirmed_by(victim: nn.Module, y: Tensor, objective: AttackObjective) -> Confirm:
+    """For `apgd_ascent`: the label and the score that the model itself gives, of images with true labels y (B,)."""
+    model = exact_model(victim)
+
+    @torch.no_grad()
+    def confirm(x_adv: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        logits, score = logits_and_score(model, x_adv)
+        return objective.misclassified(logits, y[rows]), score
+
+    return confirm

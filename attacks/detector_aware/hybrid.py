@@ -13,6 +13,7 @@ from ..base import at_least
 from ..errors import InputError
 from ..goals import Goal, logits_and_score
 from ..objective import AttackObjective, logit_margin, margin_scales, nearness
+from ..precision import exact_model
 from ..squares import redraw_window
 from .apgd import BestPoints
 from .multi_target import MultiTarget, rival_labels
@@ -88,10 +89,11 @@ class Hybrid(MultiTarget):
         scales: tuple[float, float],
         objective: AttackObjective,
     ) -> BestPoints:
+        exact = exact_model(victim)
         target = objective.target_label(victim(start), y)
 
-        def margin(x_adv: Tensor, rows: Tensor, compared: Tensor | None = None) -> Tensor:
-            logits, score = logits_and_score(victim, x_adv, target[rows], compared)
+        def margin(model: nn.Module, x_adv: Tensor, rows: Tensor, compared: Tensor | None = None) -> Tensor:
+            logits, score = logits_and_score(model, x_adv, target[rows], compared)
             label_margin = logit_margin(logits, target[rows]) / scales[0]
             if math.isinf(objective.threshold):
                 return label_margin
@@ -101,7 +103,7 @@ class Hybrid(MultiTarget):
         rows = torch.arange(len(x), device=x.device)
         n_comparisons = math.ceil(self.queries / COMPARE_EVERY)
         for comparison in range(n_comparisons):
-            margin_best[rows] = margin(x_best[rows], rows)
+            margin_best[rows] = margin(exact, x_best[rows], rows)
             rows = rows[margin_best[rows] <= 0]
             if comparison and comparison % math.ceil(n_comparisons / ROUNDS) == 0:
                 rows = rows[margin_best[rows].topk(math.ceil(len(rows) / 2)).indices]
@@ -110,10 +112,10 @@ class Hybrid(MultiTarget):
             compared = rival_labels(victim, x_best[rows], target[rows])
             for query in range(comparison * COMPARE_EVERY, min((comparison + 1) * COMPARE_EVERY, self.queries)):
                 x_adv = redraw_window(x_best[rows], x[rows], _square_share(query / self.queries), self.threat)
-                found = margin(x_adv, rows, compared)
+                found = margin(victim, x_adv, rows, compared)
                 better = found > margin_best[rows]
                 x_best[rows[better]], margin_best[rows[better]] = x_adv[better], found[better]
-        logits, score = logits_and_score(victim, x_best)
+        logits, score = logits_and_score(exact, x_best)
         misclassified = objective.misclassified(logits, y)
         return BestPoints(x_best, misclassified, score.masked_fill(~misclassified, math.inf), margin_best)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..base import at_least
 from ..goals import logits_and_score
 from ..objective import AttackObjective
+from ..precision import exact_model
 from .apgd import BestPoints, Evaluation
 from .base import DetectorAware
 
@@ -65,7 +66,7 @@ class Matching(DetectorAware):
             loss = -torch.stack([_squared_norm(now - goal[rows]) / scale[rows] for now, goal, scale in parts]).sum(0)
             (grad,) = torch.autograd.grad(loss.sum(), x_adv)
             with torch.no_grad():
-                logits, score = logits_and_score(victim, point)
+                logits, score = logits_and_score(exact_model(victim), point)
             return Evaluation(objective.misclassified(logits, y[rows]), score, loss.detach(), grad)
 
         return self.run_apgd(evaluate, x, objective)

@@ -13,7 +13,7 @@ from ..base import at_least
 from ..goals import logits_and_score
 from ..objective import AttackObjective, logit_margin, margin_scales
 from .apgd import BestPoints, Evaluation
-from .base import SLACK, DetectorAware, exact_scores
+from .base import SLACK, DetectorAware, confirmed_by
 
 RIVALS = 4  # labels that the detector compares at a step, the target among them
 COMPARE_EVERY = 10  # steps between comparisons of all labels
@@ -124,10 +124,9 @@ class MultiTarget(DetectorAware):
             label_hinge, detector_hinge = label_hinge.detach(), detector_hinge.detach()
             weight[rows] *= FACTOR ** ((detector_hinge > 0).float() - (label_hinge > 0).float())
             misclassified = objective.misclassified(logits, y[rows])
-            exact = exact_scores(victim, point, misclassified, score.detach())
-            return Evaluation(misclassified, exact, -label_hinge - detector_hinge, grad)
+            return Evaluation(misclassified, score.detach(), -label_hinge - detector_hinge, grad)
 
-        return self.run_apgd(evaluate, x, objective)
+        return self.run_apgd(evaluate, x, objective, confirmed_by(victim, y, objective))
 
 
 @torch.no_grad()

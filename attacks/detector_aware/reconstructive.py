@@ -14,7 +14,7 @@ from ..errors import unknown_name
 from ..goals import logits_and_score
 from ..objective import AttackObjective, margin_scales
 from .apgd import BestPoints, Evaluation
-from .base import SLACK, DetectorAware, exact_scores
+from .base import SLACK, DetectorAware, confirmed_by
 
 MODES = ("sum", "alternating")
 FACTOR = 10.0  # by which the weight grows or shrinks until it is bracketed
@@ -96,8 +96,6 @@ class Reconstructive(DetectorAware):
             followed = loss if self.mode == "sum" else (-score if step % 2 else -label_hinge)
             step += 1
             (grad,) = torch.autograd.grad(followed.sum(), x_adv)
-            return Evaluation(
-                misclassified, exact_scores(victim, point, misclassified, score.detach()), loss.detach(), grad
-            )
+            return Evaluation(misclassified, score.detach(), loss.detach(), grad)
 
-        return self.run_apgd(evaluate, x, objective)
+        return self.run_apgd(evaluate, x, objective, confirmed_by(victim, y, objective))

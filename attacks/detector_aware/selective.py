@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..goals import logits_and_score
 from ..objective import AttackObjective
+from ..precision import exact_model
 from .apgd import BestPoints, Evaluation
-from .base import DetectorAware
+from .base import DetectorAware, confirmed_by
 
 OFFSET = 1e9  # keeps the losses of misclassified points above all others
 
@@ -33,7 +34,8 @@ class _OneAtATime(DetectorAware):
             loss = torch.where(misclassified, -score.double(), classifier_loss.double() - OFFSET)
             return Evaluation(misclassified, score, loss, grad)
 
-        return self.run_apgd(evaluate, x, objective)
+        exact = exact_model(victim) is victim
+        return self.run_apgd(evaluate, x, objective, None if exact else confirmed_by(victim, y, objective))
 
     @abstractmethod
     def direction(self, x_adv: Tensor, misclassified: Tensor, classifier_loss: Tensor, detector_loss: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class Costs:
         if alike is not None:
             return Cost(alike.seconds / alike.key.n * key.n, "recorded")
         attack = config.attack
-        seconds = self._pass(bench, detectors[0] if attack.knows_detector else None, attack.precision)
+        seconds = self._pass(bench, detectors[0] if attack.knows_detector else None, key.precision)
         if seconds is None:
             return UNKNOWN
         return Cost(seconds * _passes(config, key.n, bench.target.data.n_classes), "estimated")
@@ -91,7 +91,8 @@ def _attack(key: CellKey) -> tuple[object, ...]:
 def _distance(recorded: CellKey, key: CellKey) -> tuple[object, ...]:
     """Order of preference among cells of the same attack, the best first."""
     other_model = (recorded.data, recorded.model) != (key.data, key.model)
-    return other_model, abs(recorded.eps - key.eps), recorded.detector != key.detector, abs(recorded.n - key.n)
+    other_precision, other_detector = recorded.precision != key.precision, recorded.detector != key.detector
+    return other_model, other_precision, abs(recorded.eps - key.eps), other_detector, abs(recorded.n - key.n)
 
 
 def _passes(config: AttackConfig, n: int, n_classes: int) -> int:

@@ -13,6 +13,7 @@ from ..files import slug
 from .fields import Fields, Json, WrongJson, json_value
 
 DEFAULT_STEPS = 40  # of attacks that take steps; file names say another number
+SHORT = {"float32": "", "bfloat16": "bf16"}  # a precision in titles and file names, which leave out float32
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class CellKey:
         alpha: bound on the false-alarm rate that the detector is calibrated to.
         parameters: of the attack, those given beside eps, norm, seed and steps.
         data_fingerprint: hash of the data; None in results stored without one, which match any.
+        precision: in which the attack searched, "float32" or "bfloat16".
     """
 
     data: str
@@ -49,16 +51,19 @@ class CellKey:
     alpha: float
     parameters: Mapping[str, Json] = field(default_factory=dict)
     data_fingerprint: str | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detector", current_name(self.detector))
         object.__setattr__(self, "parameters", attacks.current_parameters(self.parameters))
 
     def to_json(self) -> dict[str, Json]:
-        """As stored: without `parameters` where there are none."""
+        """As stored: without `parameters` where there are none, and without `precision` where it is float32."""
         values: dict[str, Json] = {each.name: getattr(self, each.name) for each in fields(self)}
         if not self.parameters:
             del values["parameters"]
+        if self.precision == "float32":
+            del values["precision"]
         return values
 
     @classmethod
@@ -72,6 +77,9 @@ class CellKey:
         unknown = given.values.keys() - {each.name for each in fields(cls)}
         if unknown:
             raise WrongJson(f"spec: unknown key {min(unknown)}")
+        precision = given.text("precision") if "precision" in given else "float32"
+        if precision not in SHORT:
+            raise WrongJson(f"precision: got {precision!r}, must be {' or '.join(SHORT)}")
         return cls(
             data=given.text("data"),
             model=given.text("model"),
@@ -87,6 +95,7 @@ class CellKey:
             alpha=given.number("alpha"),
             parameters=given.mapping("parameters", json_value) if "parameters" in given else {},
             data_fingerprint=given.maybe_text("data_fingerprint") if "data_fingerprint" in given else None,
+            precision=precision,
         )
 
     @property
@@ -101,7 +110,10 @@ class CellKey:
 
     @property
     def path(self) -> Path:
-        """The cell's file, below the folder of all results; engine, steps and parameters are named unless default."""
+        """The cell's file, below the folder of all results.
+
+        Engine, steps, parameters and precision are named unless default.
+        """
         return self._path(self.detector, self.parameters)
 
     @property
@@ -116,12 +128,13 @@ class CellKey:
         changed += [f"{name}={value}" for name, value in sorted(parameters.items())]
         engine = other_engine(self.attack, self.engine)
         words = [slug(self.attack), *([engine] if engine else []), self.norm, f"{self.eps:.12g}", f"s{self.seed}"]
-        return self.folder / slug(detector) / f"{'-'.join([*words, *map(_word, changed)])}.json"
+        precision = [SHORT[self.precision]] if SHORT[self.precision] else []
+        return self.folder / slug(detector) / f"{'-'.join([*words, *map(_word, changed), *precision])}.json"
 
     @property
     def title(self) -> str:
-        """What tables and pictures call the attack: `pgd-40`, `pgd-40 restarts=5`."""
-        return attack_title(self.attack, self.engine, self.steps, self.parameter_text)
+        """What tables and pictures call the attack: `pgd-40`, `pgd-40 restarts=5 bf16`."""
+        return attack_title(self.attack, self.engine, self.steps, self.parameter_text, self.precision)
 
     @property
     def parameter_text(self) -> str:
@@ -134,10 +147,10 @@ class CellKey:
         return budget(self.norm, self.eps)
 
 
-def attack_title(attack: str, engine: str | None, steps: int | None, parameters: str) -> str:
-    """An attack with its steps, its engine where that is not the default one, and its parameters."""
+def attack_title(attack: str, engine: str | None, steps: int | None, parameters: str, precision: str) -> str:
+    """An attack with its steps, engine, parameters and precision; without an engine or a precision that is default."""
     other = other_engine(attack, engine)
-    words = [f"{attack}-{steps}" if steps else attack, f"by {other}" if other else "", parameters]
+    words = [f"{attack}-{steps}" if steps else attack, f"by {other}" if other else "", parameters, SHORT[precision]]
     return " ".join(filter(None, words))
 
 

@@ -8,11 +8,11 @@ from functools import cached_property
 
 from .. import attacks
 from ..detectors import load_detector
-from ..types import InputError, check_fraction
+from ..types import InputError, check_fraction, unknown_name
 from .fields import Json
 from .key import DEFAULT_STEPS, CellKey
 
-IN_THE_KEY = ("eps", "norm", "seed")  # said once, not among an attack's parameters
+IN_THE_KEY = ("eps", "norm", "seed", "precision")  # said once, not among an attack's parameters
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class AttackConfig:
         seed: of the attack.
         n: the first n test images.
         parameters: others, of the attack: steps, restarts, ...
+        precision: in which the attack searches, one of `attacks.PRECISIONS`; "auto" is what is fastest on this machine.
     """
 
     name: str
@@ -35,6 +36,7 @@ class AttackConfig:
     seed: int = 0
     n: int = 1000
     parameters: Mapping[str, Json] = field(default_factory=dict)
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1:
@@ -42,6 +44,8 @@ class AttackConfig:
         for name in IN_THE_KEY:
             if name in self.parameters:
                 raise InputError(f"parameters: got {name}, which is said beside them")
+        if self.precision not in attacks.PRECISIONS:
+            unknown_name("precision", self.precision, attacks.PRECISIONS)
         object.__setattr__(self, "parameters", attacks.current_parameters(self.parameters))
 
     def __getstate__(self) -> dict[str, object]:
@@ -57,7 +61,7 @@ class AttackConfig:
         """
         values = {"eps": self.eps, "norm": self.norm, "seed": self.seed, **self.parameters}
         try:
-            return attacks.load(self.name, self.engine, **values)
+            return attacks.load(self.name, self.engine, **values).with_precision(self.precision)
         except TypeError as error:
             given = dict(self.parameters)
             raise InputError(f"parameters: got {given}, {self.name} cannot be made with them ({error})") from error
@@ -85,8 +89,9 @@ class AttackConfig:
         model: str = "",
         weights: str = "",
         data_fingerprint: str | None = None,
+        precision: str = "float32",
     ) -> CellKey:
-        """The cell of one detector on the n images that there are."""
+        """The cell of one detector on the n images that there are; `precision` is what the attack's comes to there."""
         return CellKey(
             data=data,
             model=model,
@@ -102,13 +107,14 @@ class AttackConfig:
             alpha=alpha,
             parameters={name: value for name, value in self.parameters.items() if name != "steps"},
             data_fingerprint=data_fingerprint,
+            precision=precision,
         )
 
     @classmethod
     def again(cls, key: CellKey) -> AttackConfig:
         """The attack of a stored cell."""
-        steps = {} if key.steps is None else {"steps": key.steps}
-        return cls(key.attack, key.eps, key.norm, key.engine, key.seed, key.n, {**steps, **key.parameters})
+        parameters = {**({} if key.steps is None else {"steps": key.steps}), **key.parameters}
+        return cls(key.attack, key.eps, key.norm, key.engine, key.seed, key.n, parameters, key.precision)
 
 
 class BenchmarkPlan:
@@ -124,6 +130,7 @@ class BenchmarkPlan:
         alpha: bound on the false-alarm rate, calibrated on the calibration part.
         n: the first n images of the test part (all of them when there are fewer).
         seed: of the attacks.
+        precision: in which the attacks search, one of `attacks.PRECISIONS`.
 
     Raises:
         InputError: an unknown name or a value out of range.
@@ -141,6 +148,7 @@ class BenchmarkPlan:
         alpha: float = 0.05,
         n: int = 1000,
         seed: int = 0,
+        precision: str = "auto",
     ) -> None:
         if not (names and eps and detectors):
             raise InputError("attack, eps and detector: must be at least one each")
@@ -150,7 +158,7 @@ class BenchmarkPlan:
             name: {"steps": steps} if _has_steps(name, engine) else {} for name in names
         }
         self.attacks = [
-            AttackConfig(name, radius, norm, engine, seed, n, counted[name])
+            AttackConfig(name, radius, norm, engine, seed, n, counted[name], precision)
             for name in dict.fromkeys(names)
             for radius in dict.fromkeys(eps)
         ]

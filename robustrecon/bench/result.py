@@ -40,35 +40,43 @@ class FiredCheck:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a cell was measured: package versions, commit, device and thread count."""
+    """Where a cell was measured: package versions, commit, device, thread count, and what the attack searched in."""
 
     versions: Mapping[str, str]
     commit: str | None
     device: str
     threads: int
+    precision: str = "float32"
 
     @classmethod
-    def of(cls, device: torch.device) -> Environment:
-        """This process, measuring on `device`."""
-        return cls.from_json(provenance.environment(device))
+    def of(cls, device: torch.device, precision: str) -> Environment:
+        """This process, attacking on `device` by a search in `precision`."""
+        return cls.from_json(provenance.environment(device, precision))
 
     def to_json(self) -> dict[str, Json]:
+        """As stored: without `precision` where it is float32."""
         return {
             "versions": dict(self.versions),
             "commit": self.commit,
             "device": self.device,
             "threads": self.threads,
+            **({} if self.precision == "float32" else {"precision": self.precision}),
         }
 
     @classmethod
     def from_json(cls, value: object) -> Environment:
         given = Fields(value, "environment")
-        versions = given.mapping("versions", text)
-        return cls(versions, given.maybe_text("commit"), given.text("device"), given.whole("threads"))
+        return cls(
+            versions=given.mapping("versions", text),
+            commit=given.maybe_text("commit"),
+            device=given.text("device"),
+            threads=given.whole("threads"),
+            precision=given.text("precision") if "precision" in given else "float32",
+        )
 
     def __str__(self) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"Commit {self.commit}, {self.device}, {self.threads} threads; {versions}."
+        return f"Commit {self.commit}, {self.device}, {self.threads} threads, search in {self.precision}; {versions}."
 
 
 @dataclass(frozen=True)

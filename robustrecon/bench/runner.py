@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from .key import CellKey
 from .metrics import measure
 from .model import BenchmarkModel
 from .plan import AttackConfig, BenchmarkPlan
-from .result import Cell, CellFailure, CellResult, Environment, FiredCheck
+from .result import Cell, CellFailure, CellResult, Environment, FiredCheck, measured
 
 KEPT = 16  # undetected successes whose images are stored with a cell
 
@@ -42,10 +42,12 @@ def run(target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path = "results"
         progress: show progress on stderr.
 
     Raises:
-        InputError: too few calibration images for alpha, or an unwritable folder.
+        InputError: too few calibration images for alpha, an unwritable folder, or "bfloat16" for a processor or a model
+            that cannot.
     """
     check_writable(Path(out))
     bench = Bench(target, plan.detectors, plan.alpha, max(config.n for config in plan.attacks), Path(out), progress)
+    bench.check_precisions(plan.attacks)
     return [cell for config in plan.attacks for cell in bench.cells(config)]
 
 
@@ -85,6 +87,7 @@ class Bench:
         self.device = device_of(target.model)
         self.x, self.y = part.x.to(self.device), part.y.to(self.device)
         self._clean: dict[str, Verdict] = {}
+        self._precisions: dict[tuple[str, str | None], str] = {}
         clear_partial(root / self.folder)
 
     @property
@@ -92,10 +95,32 @@ class Bench:
         """Where this model's results are, below the folder of all results."""
         return CellKey.folder_of(self.target.data.name, self.target.name)
 
-    @property
-    def environment(self) -> Environment:
-        """Where cells are measured."""
-        return Environment.of(self.device)
+    def environment(self, precision: str) -> Environment:
+        """Where cells are measured, by a search in `precision`."""
+        return Environment.of(self.device, precision)
+
+    def check_precisions(self, configs: Sequence[AttackConfig]) -> None:
+        """Whether the attacks can search in what they are asked to.
+
+        Raises:
+            InputError: "bfloat16", but the processor, the model's weights or a layer cannot.
+        """
+        for config in configs:
+            for detector in self.defences:
+                self.precision(config, detector)
+
+    def precision(self, config: AttackConfig, detector: str) -> str:
+        """What the precision of an attack comes to for what it attacks: "float32" or "bfloat16"; tried once for each.
+
+        Raises:
+            InputError: "bfloat16", but the processor, the model's weights or a layer cannot.
+        """
+        if not config.attack.in_bfloat16:
+            return "float32"
+        asked = config.precision, detector if config.attack.knows_detector else None
+        if asked not in self._precisions:
+            self._precisions[asked] = self._resolved(*asked)
+        return self._precisions[asked]
 
     def key(self, config: AttackConfig, detector: str) -> CellKey:
         """The cell of this model."""
@@ -107,7 +132,24 @@ class Bench:
             model=self.target.name,
             weights=self.weights,
             data_fingerprint=self.target.data.fingerprint,
+            precision=self.precision(config, detector),
         )
+
+    def keys(self, config: AttackConfig, detector: str) -> tuple[CellKey, ...]:
+        """The cells that give what is asked for, first the one that would be run.
+
+        Success is decided in float32 either way, so that for "auto" a stored result of the other precision will do; not
+        one of an attack of the user's own, which may have changed since.
+        """
+        key = self.key(config, detector)
+        if config.precision != "auto" or config.engine_name is None:
+            return (key,)
+        return key, replace(key, precision="float32" if key.precision == "bfloat16" else "bfloat16")
+
+    def found(self, config: AttackConfig, detector: str) -> Cell | None:
+        """What is stored of a cell: its result, else its failure."""
+        cells = [cell for key in self.keys(config, detector) if (cell := store.find_any(self.root, key)) is not None]
+        return next(iter([*measured(cells), *cells]), None)
 
     def done(self, config: AttackConfig, detector: str) -> CellResult | None:
         """The stored result of a cell; None where it is to be run, or its images are to be made again."""
@@ -116,17 +158,20 @@ class Bench:
 
     def cells(self, config: AttackConfig, detectors: Sequence[str] | None = None) -> list[Cell]:
         """One cell a detector (all by default); an attack that does not know the detector is run once for all."""
-        attacked: _Attacked | Exception | None = None
+        attacked: dict[str, _Attacked | Exception] = {}  # by what the precision was asked to be
         cells: list[Cell] = []
         for detector in self.defences if detectors is None else detectors:
             key, stored = self.key(config, detector), self._stored(config, detector)
             if stored is not None and store.has_images(self.root, stored):
-                self._say(f"done before: {self.root / key.path}")
+                self._say(f"done before: {self.root / stored.key.path}")
                 cells.append(stored)
                 continue
-            if attacked is None or config.attack.knows_detector:
-                attacked = self._attempt(config, detector)
-            cells.append(self._cell(key, detector, attacked, stored))
+            again = config
+            if stored is not None and stored.key.precision != key.precision:  # its images are lost
+                key, again = stored.key, replace(config, precision="float32")
+            if again.precision not in attacked or config.attack.knows_detector:
+                attacked[again.precision] = self._attempt(again, detector)
+            cells.append(self._cell(key, detector, attacked[again.precision], stored))
         return cells
 
     def calibrated(self, detector: str) -> DefendedClassifier:
@@ -139,7 +184,7 @@ class Bench:
 
     def attack(self, config: AttackConfig, detector: str) -> _Attacked:
         """Attack the images that are classified correctly when clean; the others stay as they are."""
-        attack = config.attack
+        attack = config.attack.with_precision(self.precision(config, detector))
         victim: nn.Module = self.target.model
         goal: attacks.Goal = attacks.Misclassified()
         if attack.knows_detector:
@@ -167,9 +212,26 @@ class Bench:
         with evaluating(model):
             return batched(lambda part: (model(part).argmax(1),), self.x)[0]
 
+    def _resolved(self, precision: str, detector: str | None) -> str:
+        """What a precision comes to for the model, or for what a detector sees of it."""
+        model = self.target.model
+        victims: list[nn.Module] = [model]
+        if detector is not None:
+            victims = [DefendedClassifier(model, part) for part in parts(load_detector(detector))]
+        try:
+            found = [attacks.resolve_precision(precision, victim, self.x[:1]) for victim in victims]
+        except InputError:
+            raise
+        except Exception:  # the model fails in every precision: its cells will say how
+            return "float32"
+        return "bfloat16" if set(found) == {"bfloat16"} else "float32"
+
     def _stored(self, config: AttackConfig, detector: str) -> CellResult | None:
         # An attack of the user's own may have changed since: it is run anew.
-        return store.find(self.root, self.key(config, detector)) if config.engine_name is not None else None
+        if config.engine_name is None:
+            return None
+        cell = self.found(config, detector)
+        return cell if isinstance(cell, CellResult) else None
 
     def _attempt(self, config: AttackConfig, detector: str) -> _Attacked | Exception:
         try:
@@ -184,7 +246,7 @@ class Bench:
                 raise attacked
             result = self._result(key, attacked, detector)
         except Exception as error:  # whatever it is, the other cells go on
-            failure = CellFailure.of(key, error, self.environment)
+            failure = CellFailure.of(key, error, self.environment(key.precision))
             self._say(f"failed: {self.root / key.path}: {failure.error}")
             if stored is not None:
                 return stored
@@ -214,7 +276,7 @@ class Bench:
             metrics=measure(images, defended.threshold),
             knows_detector=attacked.knows_detector,
             checks=attacked.checks,
-            environment=self.environment,
+            environment=self.environment(key.precision),
             seconds=seconds,
             images_per_second=n / seconds,
             images=images,

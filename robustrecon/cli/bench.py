@@ -44,6 +44,13 @@ def bench(
     alpha: Alpha = 0.05,
     n: Annotated[int, typer.Option(help="Number of test images to attack, from the first.")] = 1000,
     seed: Annotated[int, typer.Option(help="Random seed for the attacks.")] = 0,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="In which the attacks search: float32, bfloat16, or auto (bfloat16 where processor and model can, the "
+            "default). Figures are float32. With --suite: instead of what its file says."
+        ),
+    ] = None,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder of all results; cells stored there are not run again.")] = Path(
         "runs/results"
@@ -75,7 +82,7 @@ def bench(
         _plan_suite(context, suite, data_dir, device, out, workers, backend, as_json)
         return
     if suite is not None:
-        _bench_suite(context, suite, data_dir, device, out, workers, backend, as_json)
+        _bench_suite(context, suite, data_dir, device, out, workers, backend, precision, as_json)
         return
     _refuse(context, ("workers", "backend", "plan"), "needs --suite")
 
@@ -96,6 +103,7 @@ def bench(
         alpha=alpha,
         n=n,
         seed=seed,
+        precision="auto" if precision is None else precision,
     )
     target = load_benchmark_model(model, data, data_dir, device)
     cells = run(target, asked, out)
@@ -121,6 +129,7 @@ def _bench_suite(
     out: Path,
     workers: int,
     backend: str,
+    precision: str | None,
     as_json: bool,
 ) -> None:
     _refuse(context, IN_A_SUITE, "cannot be given with --suite, whose file says it")
@@ -133,7 +142,7 @@ def _bench_suite(
     from ..bench.suite.read import read_suite
     from ..bench.suite.run import run_suite
 
-    ran = run_suite(read_suite(file), out, data_dir, workers=workers, backend=backend, device=device)
+    ran = run_suite(read_suite(file, precision), out, data_dir, workers=workers, backend=backend, device=device)
     written = suite_report.write(ran, out, needs_data_dir=_given(context, "data_dir"))
     if as_json:
         print(written[0].read_text(), end="")

@@ -38,7 +38,13 @@ def train(
     device: Device = "auto",
     devices: Annotated[int, typer.Option(help="Number of processes on this machine, one a device.")] = 1,
     nodes: Annotated[int, typer.Option(help="Number of machines.")] = 1,
-    precision: Annotated[str, typer.Option(help="Precision of the arithmetic: 32-true or bf16-mixed.")] = "32-true",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Precision of the arithmetic: 32-true, bf16-mixed, or auto (bf16-mixed for adversarial training where "
+            "the processor can, 32-true elsewhere; with --resume what the run began with)."
+        ),
+    ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last finished epoch in --out.")] = False,
     data_dir: DataDir = Path("data"),
 ) -> None:

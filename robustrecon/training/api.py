@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from .. import checkpoint, models
+from ..attacks import bfloat16_unit
 from ..data import Dataset
 from ..files import check_writable
 from ..models import EnergyModel
 from ..runtime import resolve_device, seeded
 from ..types import InputError, unknown_name
+from . import objectives
 from .lock import only_run_in
 from .loop import Run
 from .recipes import Recipe, load_recipe
@@ -21,7 +25,7 @@ from .recipes import Recipe, load_recipe
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 
 def train(
@@ -36,7 +40,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     nodes: int = 1,
-    precision: str = "32-true",
+    precision: str = "auto",
     resume: bool = False,
     progress: bool = True,
 ) -> EnergyModel:
@@ -56,7 +60,8 @@ def train(
         device: "auto", "cpu" or "cuda".
         devices: processes on this machine, one a device; the batch is shared out among them.
         nodes: machines.
-        precision: one of `PRECISIONS`.
+        precision: one of `PRECISIONS`; "auto" is that of the run that is resumed, or else "bf16-mixed" where the recipe
+            trains against an adversary and the device has instructions for it, and "32-true" elsewhere.
         resume: continue from the last finished epoch in `out`; with nothing there, start. A recipe with a constant
             learning rate may have more epochs than before.
         progress: show progress on stderr.
@@ -86,6 +91,8 @@ def train(
     place, out = resolve_device(device), Path(out)
     _check_free(out, resume)
     check_writable(out)
+    if precision == "auto":
+        precision = _resolved_precision(recipe, out, place)
     origin = None
     if start is not None:
         model, origin = _started(start, recipe)
@@ -96,11 +103,21 @@ def train(
         devices=devices if place.index is None else [place.index],
         num_nodes=nodes,
         strategy="ddp" if world > 1 else "auto",
-        precision=precision,  # type: ignore[arg-type]  # one of PRECISIONS
+        precision=precision,  # type: ignore[arg-type]  # one of PRECISIONS, resolved
     )
     fabric.launch()
     with _alone(fabric, out, resume), seeded(seed):
         return Run(fabric, data, out, recipe, model, origin, seed, precision, progress)()
+
+
+def _resolved_precision(recipe: Recipe, out: Path, device: torch.device) -> str:
+    """What "auto" comes to: that of the run in `out`, or else what is fastest."""
+    if (out / checkpoint.MODEL_FILE).exists():
+        begun = checkpoint.load(out).card.get("precision")
+        if begun in PRECISIONS:
+            return str(begun)
+    adversarial = objectives.options_of(recipe.objective, recipe.objective_options).adversarial
+    return "bf16-mixed" if adversarial and bfloat16_unit(device) is not None else "32-true"
 
 
 def _check_free(out: Path, resume: bool) -> None:

@@ -9,11 +9,11 @@ contrastive
         robustrecon train --data mnist --recipe contrastive
         The true label must also explain an input better than wrong ones do. 1.6 times the time of `fast`; MNIST
         99.2 %. On the embedded digits the label with the lowest energy is the true one for 98 %, after `fast` 91 %.
-robust  robustrecon train --data mnist --recipe robust --precision bf16-mixed
+robust  robustrecon train --data mnist --recipe robust
         The same on adversarial images. 50 minutes on one core; MNIST 99.2 %. It overfits: it is more robust on
         training images than on new ones. Hence the next one.
 robust-refine
-        robustrecon train --data mnist --recipe robust-refine --start FOLDER --devices 2 --precision bf16-mixed
+        robustrecon train --data mnist --recipe robust-refine --start FOLDER --devices 2
         From what `robust` made, on randomly distorted images, with a larger margin asked of clean images than of
         adversarial ones, and with more layers. Over an hour on 2 cores; MNIST 99.5 %. The shipped robust/mnist had two
         shorter rounds of it before.

@@ -40,7 +40,7 @@ DEFINITIONS = """\
 def title(row: Row) -> str:
     """What tables call the attack of a row."""
     engine, steps = (None if pd.isna(value) else value for value in (row.engine, row.steps))
-    return attack_title(row.attack, engine, steps, row.parameters)
+    return attack_title(row.attack, engine, steps, row.parameters, row.precision)
 
 
 def risk(row: Row) -> str:

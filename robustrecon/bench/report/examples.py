@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,10 @@ def draw_examples(
         result = max(broken, key=_divided)
         key = result.key
         bench = Bench(target, [key.detector], key.alpha, min(among, key.n), path.parent, progress=False)
-        attacked = bench.attack(AttackConfig.again(key), key.detector)
+        config = AttackConfig.again(key)
+        if key.precision == "bfloat16":  # which another processor than the one that it was measured on may not have
+            config = replace(config, precision="auto")
+        attacked = bench.attack(config, key.detector)
         defended, moved = bench.calibrated(key.detector), attacked.distance > 0
         picked = pick_examples(defended, bench.x[moved], attacked.x[moved], bench.y[moved], most)
         if picked:

@@ -41,7 +41,7 @@ def markdown(cells: Sequence[Cell], examples: bool = True) -> str:
         *fired(cells),
         "![ROC curves](roc.png)",
         *(["![Examples](examples.png)"] if examples else []),
-        str(cells[0].environment),
+        *{cell.environment.precision: str(cell.environment) for cell in reversed(cells)}.values(),
     ]
     return "\n\n".join(parts) + "\n"
 

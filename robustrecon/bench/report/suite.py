@@ -208,5 +208,6 @@ def _environment(run: SuiteRun) -> str:
 
 
 def _command(run: SuiteRun, out: Path, needs_data_dir: bool) -> str:
-    command = shlex.join(["robustrecon", "bench", "--suite", str(run.suite.path), "--out", str(out)])
+    precision = ["--precision", run.suite.precision] if run.suite.precision else []
+    command = shlex.join(["robustrecon", "bench", "--suite", str(run.suite.path), "--out", str(out), *precision])
     return f'{command} --data-dir "$DATA_DIR"' if needs_data_dir else command

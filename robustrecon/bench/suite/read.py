@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...attacks import PRECISIONS
 from ...data import DATASETS
 from ...detectors import DEFAULTS
 from ...files import check_suite
@@ -20,10 +21,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SUITE_KEYS = ("data", "n", "alpha", "seed", "model", "attack")
+SUITE_KEYS = ("data", "n", "alpha", "seed", "precision", "model", "attack")
 FOLDER = "folder:"
 MODEL_KEYS = ("name", "detectors", "n")
-ATTACK_KEYS = ("name", "norm", "eps", "engine", "parameters", "n", "models")
+ATTACK_KEYS = ("name", "norm", "eps", "engine", "parameters", "n", "models", "precision")
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,25 @@ class Suite:
         data: the data set's name; None for that of the models.
         alpha: bound on the false-alarm rate.
         models: what is attacked, and with what.
+        precision: of all attacks, where it was given instead of what the file says.
     """
 
     path: Path
     data: str | None
     alpha: float
     models: tuple[SuiteModel, ...]
+    precision: str | None = None
 
 
-def read_suite(path: str | Path) -> Suite:
+def read_suite(path: str | Path, precision: str | None = None) -> Suite:
     """Read a suite and check all of it: every attack is made once.
 
     Args:
-        path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05) and `seed` (0); a table [[model]] for each
-            model, with `name`, `detectors` (all by default) and `n`, none for the default model; a table [[attack]]
-            for each attack, with `name`, `eps` (a number or several), `norm` ("linf"), `engine`, `parameters`, `n` and
-            `models` (names of those that it is for, all by default).
+        path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05), `seed` (0) and `precision` ("auto"); a table
+            [[model]] for each model, with `name`, `detectors` (all by default) and `n`, none for the default model; a
+            table [[attack]] for each attack, with `name`, `eps` (a number or several), `norm` ("linf"), `engine`,
+            `parameters`, `n`, `precision` and `models` (names of those that it is for, all by default).
+        precision: in which all attacks search, instead of what the file says.
 
     Raises:
         InputError: no such file, not TOML, an unknown key or name, a value of the wrong type or out of range, the
@@ -89,10 +93,13 @@ def read_suite(path: str | Path) -> Suite:
     if not models:
         models = [SuiteModel(None, DEFAULTS, n)]
     most = max(model.n for model in models)
-    config = [each for table in top.tables("attack", ATTACK_KEYS) for each in _attacks(table, seed, most, models)]
+    usual, tables = top.precision("auto"), top.tables("attack", ATTACK_KEYS)
+    config = [each for table in tables for each in _attacks(table, seed, most, models, usual)]
+    if precision is not None:
+        config = [(replace(each, precision=precision), names) for each, names in config]
     if not config:
         raise InputError(f"{path}: attack: got none, must be at least one [[attack]] table")
-    return Suite(path, data, alpha, tuple(_meeting(model, config, path) for model in models))
+    return Suite(path, data, alpha, tuple(_meeting(model, config, path) for model in models), precision)
 
 
 def _meeting(model: SuiteModel, config: list[tuple[AttackConfig, list[str]]], path: Path) -> SuiteModel:
@@ -100,11 +107,17 @@ def _meeting(model: SuiteModel, config: list[tuple[AttackConfig, list[str]]], pa
     meets = [each for each, names in config if not names or model.name in names]
     if not meets:
         raise InputError(f"{path}: model: no attack is for {model.name}, must be at least one")
-    files = [each.key().path for each in meets]
-    for each, file in zip(meets, files, strict=True):
-        if files.count(file) > 1:
+    files = [file for each in meets for file in _files(each)]
+    for each in meets:
+        if any(files.count(file) > 1 for file in _files(each)):
             raise InputError(f"{path}: attack: got {each.name} {each.norm} {each.eps:g} twice, must be there once")
     return replace(model, attacks=tuple(meets))
+
+
+def _files(config: AttackConfig) -> set[Path]:
+    """Where an attack's result may be stored; "auto" may come to either precision."""
+    precisions = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
+    return {config.key(precision=precision).path for precision in precisions}
 
 
 def _parsed(path: Path) -> dict[str, object]:
@@ -123,15 +136,18 @@ def _detectors(table: _Table) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _attacks(table: _Table, seed: int, most: int, models: Sequence[SuiteModel]) -> list[tuple[AttackConfig, list[str]]]:
+def _attacks(
+    table: _Table, seed: int, most: int, models: Sequence[SuiteModel], usual: str
+) -> list[tuple[AttackConfig, list[str]]]:
     """One attack at each of its eps, and the names of the models that it is for, none for all of them."""
     name, norm, engine = table.text("name"), table.text("norm") or "linf", table.text("engine")
     n, parameters = table.whole("n", most, least=1), table.value("parameters", {}, (dict,))
+    precision = table.precision(usual)
     if name is None:
         raise InputError(f"{table.where}: name: is missing")
     with table.saying_where():
         config = [
-            AttackConfig(name, float(eps), norm, engine, seed, n, parameters)
+            AttackConfig(name, float(eps), norm, engine, seed, n, parameters, precision)
             for eps in dict.fromkeys(table.several("eps", float, []))
         ]
         for each in config:
@@ -170,6 +186,12 @@ class _Table:
 
     def text(self, key: str) -> str | None:
         found: str | None = self.value(key, None, (str,))
+        return found
+
+    def precision(self, default: str) -> str:
+        found: str = self.value("precision", default, (str,))
+        if found not in PRECISIONS:
+            unknown_name(f"{self.where}: precision", found, PRECISIONS)
         return found
 
     def whole(self, key: str, default: int, least: int) -> int:

@@ -74,7 +74,8 @@ def run_suite(
 
     Raises:
         InputError: no such model or data, models whose results would have the same place, too few calibration images
-            for alpha, an unwritable folder, or a backend that is not there.
+            for alpha, "bfloat16" for a processor or a model that cannot, an unwritable folder, or a backend that is not
+            there.
     """
     from ..parallel import check_workers
 
@@ -102,7 +103,7 @@ def _stored(bench: Bench, config: AttackConfig, detector: str) -> Cell:
     """The result or failure of a cell that was run; that there is none, such as on a disk not shared, is a failure."""
     key = bench.key(config, detector)
     missing = FileNotFoundError(f"{bench.root / key.path}: no result is there after the run")
-    return store.find_any(bench.root, key) or CellFailure.of(key, missing, bench.environment)
+    return bench.found(config, detector) or CellFailure.of(key, missing, bench.environment(key.precision))
 
 
 def load_benches(suite: Suite, out: Path, data_dir: str | Path, device: str, progress: bool) -> Iterator[Bench]:
@@ -117,6 +118,7 @@ def load_benches(suite: Suite, out: Path, data_dir: str | Path, device: str, pro
                 "differ in recipe or be in suites of their own, with an --out each"
             )
         folders[bench.folder] = model.name
+        bench.check_precisions(model.attacks)
         yield bench
 
 

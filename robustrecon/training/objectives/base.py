@@ -19,6 +19,11 @@ _MODEL = "model."
 class ObjectiveOptions:
     """What can be set of an objective: fields with defaults, JSON values only, checked in `__post_init__`."""
 
+    @property
+    def adversarial(self) -> bool:
+        """Whether the objective trains against an adversary, whose gradient steps are most of the work."""
+        return False
+
 
 class Objective(nn.Module, ABC):
     """What a network is trained to minimise.

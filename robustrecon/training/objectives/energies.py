@@ -53,6 +53,10 @@ class EnergyOptions(ObjectiveOptions):
         at_least(1, self, "wrong_labels", "attack_steps")
         in_unit(self, "eps", "ramp")
 
+    @property
+    def adversarial(self) -> bool:
+        return self.eps > 0
+
     def eps_at(self, progress: float) -> float:
         """The radius when a share `progress` of the steps is done."""
         return self.eps * min(1.0, progress / self.ramp) if self.ramp else self.eps
