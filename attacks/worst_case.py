@@ -109,6 +109,7 @@ def attack_remaining(
     goal: Goal,
     before: Sequence[Attack] = (),
     most: int | None = None,
+    classifier: nn.Module | None = None,
 ) -> Attempt:
     """Run one attack on the images that are not broken yet, and keep what it finds in `points`.
 
@@ -121,7 +122,9 @@ def attack_remaining(
         goal: of the worst case.
         before: the attacks of the same radius that were run before.
         most: the most images to attack, those that are nearest to the goal; all that remain by default.
+        classifier: what an attack that does not know the detector attacks; the victim by default.
     """
+    attacked = victim if attack.knows_detector or classifier is None else classifier
     own_goal = goal if attack.knows_detector else goal.parts()[0]
     rows = (~points.broken).nonzero()[:, 0]
     if most is not None:
@@ -132,9 +135,9 @@ def attack_remaining(
     start = None
     if _begins_at_points(attack, before):
         # A point that meets the attack's own goal already, but not the goal, would end the search at once.
-        done = own_goal.met(victim, points.x[rows], y[rows])
+        done = own_goal.met(attacked, points.x[rows], y[rows])
         start = torch.where(done.view(-1, 1, 1, 1), x[rows], points.x[rows])
-    outcome = attack(victim, x[rows], y[rows], own_goal, start=start)
+    outcome = attack(attacked, x[rows], y[rows], own_goal, start=start)
     return Attempt(rows, points.update(victim, x, y, goal, rows, outcome.x), own_goal, outcome)
 
 

@@ -69,7 +69,7 @@ class Hybrid(MultiTarget):
         """The random search alone, on the points that are nearest to the goal, of a full batch's number."""
         objective = AttackObjective.of(goal)
         most = min(len(x), math.ceil(self.batch_size * self.search_fraction))
-        nearest = nearness(victim, x, start, y, goal).topk(most).indices
+        nearest = nearness(exact_model(victim), x, start, y, goal).topk(most).indices
         scales = margin_scales(victim, x, y, objective)
         x_adv = start.clone()
         x_adv[nearest] = self._search(victim, x[nearest], y[nearest], start[nearest], scales, objective).x

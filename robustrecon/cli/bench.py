@@ -193,8 +193,12 @@ def _worst_case_only(context: typer.Context) -> None:
     from ..bench.report import chain as report
     from ..bench.suite.read import read_suite
 
-    names = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed")
-    suite = read_suite(given["suite"]) if given["suite"] else asked_suite(**{name: given[name] for name in names})
+    names = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "precision")
+    suite = (
+        read_suite(given["suite"], given["precision"])
+        if given["suite"]
+        else asked_suite(**{name: given[name] for name in names})
+    )
     settings = {name: given[name] for name in ("workers", "backend", "device")}
     ran = run_worst_cases(suite, given["out"], given["data_dir"], **settings)
     written = report.write(ran, given["out"], _again(context))

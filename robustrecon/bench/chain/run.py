@@ -70,6 +70,7 @@ def asked_suite(
     alpha: float,
     n: int,
     seed: int,
+    precision: str | None,
 ) -> Suite:
     """A suite of one model, as the command line asks for it: the arguments are its options.
 
@@ -87,15 +88,22 @@ def asked_suite(
         alpha=alpha,
         n=n,
         seed=seed,
+        precision=precision or "auto",
     )
-    configs = tuple(plan.attacks) if attack else default_attacks(radii, norm, seed, n)
+    configs = tuple(plan.attacks) if attack else default_attacks(radii, norm, seed, n, plan.attacks[0].precision)
     name = None if model is None else str(model)
     return Suite(
-        Path(name or "default model"), data, plan.alpha, (SuiteModel(name, tuple(plan.detectors), n, configs),)
+        Path(name or "default model"),
+        data,
+        plan.alpha,
+        (SuiteModel(name, tuple(plan.detectors), n, configs),),
+        precision,
     )
 
 
-def default_attacks(eps: Sequence[float], norm: str, seed: int, n: int) -> tuple[AttackConfig, ...]:
+def default_attacks(
+    eps: Sequence[float], norm: str, seed: int, n: int, precision: str = "auto"
+) -> tuple[AttackConfig, ...]:
     """The attacks of `attacks.DEFAULT_ATTACKS` at each radius; a dear one gets at most `DEAR_IMAGES` of n images.
 
     Raises:
@@ -106,7 +114,9 @@ def default_attacks(eps: Sequence[float], norm: str, seed: int, n: int) -> tuple
         engine = given.get("engine")
         parameters: dict[str, Json] = {key: value for key, value in given.items() if key != "engine"}
         most = min(n, DEAR_IMAGES) if name in DEAR else n
-        configs += [AttackConfig(name, radius, norm, engine, seed, most, parameters) for radius in dict.fromkeys(eps)]
+        configs += [
+            AttackConfig(name, radius, norm, engine, seed, most, parameters, precision) for radius in dict.fromkeys(eps)
+        ]
     for config in configs:
         _ = config.attack
     return tuple(configs)
@@ -227,7 +237,8 @@ def _finished(chain: _Chain) -> ChainResult:
             )
         records.append(record)
     entries, risk_from = summarized(key, [config.attack.knows_detector for config in chain.configs], records)
-    result = ChainResult(key, entries, risk_from, chain.bench.environment)
+    searched = "bfloat16" if any(cell.precision == "bfloat16" for cell in key.cells) else "float32"
+    result = ChainResult(key, entries, risk_from, chain.bench.environment(searched))
     write(root, result)
     shutil.rmtree(root / key.shards, ignore_errors=True)
     return result

@@ -186,7 +186,8 @@ def run_shard(
             # A share of the attack's images, so that all shards together get as many as it may have.
             share = [min(config.n, key.n) * end // key.n for end in (shard.start, shard.stop)]
             most = share[1] - share[0]
-            stage = _stage(config.attack, points, defended, x, y, goal, before, most, checking=index == 0)
+            attack = config.attack.with_precision(bench.precision(config, detector))
+            stage = _stage(attack, points, defended, x, y, goal, before, most, checking=index == 0)
             record = ShardRecord(record.n, record.wrong, record.rejected, (*record.stages, stage))
             _store(place, record, points)
             advance(1)
@@ -209,7 +210,7 @@ def _stage(
         return Stage()
     started = time.monotonic()
     try:
-        attempt = attack_remaining(points, attack, defended, x, y, goal, before, most)
+        attempt = attack_remaining(points, attack, defended, x, y, goal, before, most, defended.model)
         rows, checked, fired = attempt.rows, 0, list[attacks.Check]()
         if checking and attack.knows_detector and attempt.outcome is not None:
             fired = attacks.check(defended, x[rows], y[rows], attempt.outcome, attempt.goal, attack)
