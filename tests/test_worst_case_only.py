@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robustrecon import InputError, attacks
-from robustrecon.attacks import Attack, Goal, NearestPoints, attack_remaining
+from robustrecon.attacks import Attack, Goal, NearestPoints, attack_remaining, probes
 from robustrecon.bench.chain import result, run, shard
 from robustrecon.bench.chain.result import ChainResult
 from robustrecon.bench.chain.run import ChainRun, asked_suite, run_worst_cases
@@ -68,7 +68,7 @@ def problem() -> tuple[Linear, Tensor, Tensor]:
 
 SUITE = """
 data = "digits"
-n = 20
+n = 12
 precision = "float32"
 [[model]]
 name = "{model}"
@@ -76,7 +76,7 @@ detectors = ["label_margin"]
 [[attack]]
 name = "selective"
 eps = [0.05, 0.1]
-parameters = {{ steps = 4 }}
+parameters = {{ steps = 3 }}
 [[attack]]
 name = "fgsm"
 eps = [0.1, 0.05]
@@ -84,8 +84,8 @@ engine = "own"
 [[attack]]
 name = "hybrid"
 eps = 0.1
-n = 6
-parameters = {{ steps = 4, targets = 1, queries = 20 }}
+n = 4
+parameters = {{ steps = 3, targets = 1, queries = 20 }}
 """
 
 
@@ -96,10 +96,16 @@ def suite(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Suite:
     return read_suite(path)
 
 
+def quicker(patch: pytest.MonkeyPatch) -> None:
+    """Small shards, and checks that search for less long."""
+    for module in (result, shard, run):
+        patch.setattr(module, "SHARD", 6)
+    patch.setattr(probes, "QUERIES", 3)
+
+
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (result, shard, run):
-        monkeypatch.setattr(module, "SHARD", 8)
+    quicker(monkeypatch)
 
 
 def figures(ran: ChainRun) -> list[object]:
@@ -120,8 +126,7 @@ def whole(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> tuple[Chain
     """The suite's worst case, run once in this process, and where it is stored."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        for module in (result, shard, run):
-            patch.setattr(module, "SHARD", 8)
+        quicker(patch)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         ran = run_worst_cases(suite, out, progress=False)
@@ -136,7 +141,7 @@ def test_it_is_the_robust_risk_of_the_whole_suite(suite: Suite, whole: tuple[Cha
     for entry, other in zip(alone, full, strict=True):
         assert (entry.n, entry.clean_accuracy) == (other.n, other.clean_accuracy)
         assert entry.clean_rejection_rate == other.clean_rejection_rate
-        assert entry.robust_risk == pytest.approx(other.robust_risk, abs=0.051)  # an image of 20 more or less
+        assert entry.robust_risk == pytest.approx(other.robust_risk, abs=0.09)  # an image of 12 more or less
     assert alone[-1].robust_risk > whole[0].results[0].clean_risk
 
 
@@ -146,7 +151,7 @@ def test_an_image_that_fell_is_not_attacked_again(whole: tuple[ChainRun, Path]) 
     for entry in chain.entries:
         assert [re.split("[ -]", attack.attack)[0] for attack in entry.attacks][:2] == ["fgsm", "selective"]
         for attack in entry.attacks:
-            assert attack.images == (min(standing, 6) if "hybrid" in attack.attack else standing)
+            assert attack.images <= 4 if "hybrid" in attack.attack else attack.images == standing
             standing -= attack.broken
     assert standing == chain.risk_from.count(None)
     assert sum(attack.broken for entry in chain.entries for attack in entry.attacks) > 0
@@ -190,7 +195,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(
     done.clear()
     monkeypatch.setattr(shard, "attack_remaining", lambda *given: (done.append(given[1].name), attack_one(*given))[1])
     assert figures(run_worst_cases(suite, tmp_path, progress=False)) == figures(whole[0])
-    assert len(done) == 3 * 5 - 8
+    assert len(done) == 2 * 5 - 8
     assert not list(tmp_path.rglob("*.npz"))
 
 
