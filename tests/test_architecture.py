@@ -123,6 +123,7 @@ QUICK = [
     ["figures", "--figure", "neighbors"],
     ["bench", "--suite", "nowhere.toml", "--eps", "0.1"],
     ["bench", "--workers", "2"],
+    ["bench", "--worst-case-only", "--plan"],
     ["table", ".", "--format", "latx"],
     ["table", "nowhere"],
 ]
