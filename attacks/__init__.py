@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .base import Attack, IterativeAttack, Outcome
     from .bpda import BPDA
     from .catalogue import CATALOGUE, RENAMED_PARAMETERS, current_parameters, engine_of, has_parameter, load
-    from .checks import CHECKS, Check, check
+    from .checks import CHECKED, CHECKS, Check, check
     from .detector_aware.apgd import BestPoints, Evaluation
     from .detector_aware.base import DetectorAware
     from .detector_aware.hybrid import Hybrid
@@ -39,13 +39,25 @@ if TYPE_CHECKING:
     from .precision import PRECISIONS, bfloat16_unit, in_precision, resolve_precision
     from .runtime import evaluating, frozen, frozen_eval, seed_everything, seeded
     from .threat import L2, Linf, Threat, threat_model
-    from .worst_case import WorstCase
+    from .worst_case import (
+        DEAR,
+        DEAR_IMAGES,
+        DEFAULT_ATTACKS,
+        NearestPoints,
+        WorstCase,
+        attack_remaining,
+        cheapest_first,
+    )
 
 # No name may equal that of a submodule: importing the submodule would replace it.
 _HOME = {
     "BPDA": "bpda",
     "CATALOGUE": "catalogue",
+    "CHECKED": "checks",
     "CHECKS": "checks",
+    "DEAR": "worst_case",
+    "DEAR_IMAGES": "worst_case",
+    "DEFAULT_ATTACKS": "worst_case",
     "EOT": "eot",
     "FGSM": "pgd",
     "L2": "threat",
@@ -73,6 +85,7 @@ _HOME = {
     "Matching": "detector_aware.matching",
     "Misclassified": "goals",
     "MultiTarget": "detector_aware.multi_target",
+    "NearestPoints": "worst_case",
     "NonFiniteLoss": "errors",
     "OrthogonalPGD": "detector_aware.selective",
     "Outcome": "base",
@@ -88,7 +101,9 @@ _HOME = {
     "Undetected": "goals",
     "Victim": "goals",
     "WorstCase": "worst_case",
+    "attack_remaining": "worst_case",
     "bfloat16_unit": "precision",
+    "cheapest_first": "worst_case",
     "check": "checks",
     "check_images": "images",
     "current_parameters": "catalogue",
@@ -110,7 +125,11 @@ _HOME = {
 __all__ = [
     "BPDA",
     "CATALOGUE",
+    "CHECKED",
     "CHECKS",
+    "DEAR",
+    "DEAR_IMAGES",
+    "DEFAULT_ATTACKS",
     "EOT",
     "FGSM",
     "L2",
@@ -138,6 +157,7 @@ __all__ = [
     "Matching",
     "Misclassified",
     "MultiTarget",
+    "NearestPoints",
     "NonFiniteLoss",
     "OrthogonalPGD",
     "Outcome",
@@ -153,7 +173,9 @@ __all__ = [
     "Undetected",
     "Victim",
     "WorstCase",
+    "attack_remaining",
     "bfloat16_unit",
+    "cheapest_first",
     "check",
     "check_images",
     "current_parameters",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, final
@@ -156,6 +156,13 @@ class Attack(ABC):
         The victim is frozen and in evaluation mode. The caller projects the result into the budget.
         """
 
+    def perturb_from(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, start: Tensor) -> Tensor:
+        """As `perturb`, with the search beginning at points `start` (B, C, H, W) of the ball.
+
+        For attacks that can begin anywhere; by default the points are ignored.
+        """
+        return self.perturb(victim, x, y, goal)
+
     @final
     def __call__(
         self,
@@ -164,6 +171,7 @@ class Attack(ABC):
         y: Tensor,
         goal: Goal | None = None,
         advance: Callable[[int], object] | None = None,
+        start: Tensor | None = None,
     ) -> Outcome:
         """Attack `model` on images x.
 
@@ -174,10 +182,11 @@ class Attack(ABC):
             goal: the adversary's goal; `Misclassified()` by default. For an attack that knows the detector the default
                 is `Misclassified() & Undetected(model.threshold)` where the model has a threshold.
             advance: called after each batch with the number of images done.
+            start: (B, C, H, W) points to search from, for an attack that can (`perturb_from`); others ignore them.
 
         Raises:
-            InputError: bad images or labels, a goal that this attack does not support, or a model whose logits or
-                score have no gradient for an attack that follows it.
+            InputError: bad images, labels or starts, a goal that this attack does not support, or a model whose logits
+                or score have no gradient for an attack that follows it.
             NonFiniteLoss: the goal's loss is not finite on some image, before the attack or after it.
         """
         x, y = _checked(x, y)
@@ -200,19 +209,24 @@ class Attack(ABC):
             precision = self.resolved_precision(victim, x[:1])
             searched = in_precision(victim, "float32" if self.whole_dataset else precision)
             size = len(x) if self.whole_dataset else self.batch_size
-            for images, labels in zip(x.split(size), y.split(size), strict=True):
-                batches.append(self._attack(victim, searched, images, labels, goal))
+            parts = x.split(size)
+            starts: Sequence[Tensor | None] = [None] * len(parts)
+            if start is not None:
+                starts = _checked_start(start, x).split(size)
+            for images, labels, begin in zip(parts, y.split(size), starts, strict=True):
+                batches.append(self._attack(victim, searched, images, labels, goal, begin))
                 if advance is not None:
                     advance(len(images))
         return Outcome(*(torch.cat(column) for column in zip(*batches, strict=True)))
 
     def _attack(
-        self, victim: nn.Module, searched: nn.Module, x: Tensor, y: Tensor, goal: Goal
+        self, victim: nn.Module, searched: nn.Module, x: Tensor, y: Tensor, goal: Goal, start: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         with torch.no_grad():
             success, loss = goal.assess(victim, x, y)
         raise_if_nonfinite(self.name, ~torch.isfinite(loss))
-        best = _Best(x.clone(), success, torch.full_like(loss, -math.inf))
+        begin = None if start is None else self.threat.project(start, x)
+        best = _Best(x.clone(), success, torch.full_like(loss, -math.inf), begin)
         if self.eps > 0:
             everything = torch.ones_like(success)
             if searched is victim:
@@ -237,7 +251,10 @@ class Attack(ABC):
                 break
             clean, labels = x[remaining], y[remaining]
             with torch.enable_grad():
-                x_adv = self.perturb(searched, clean, labels, goal).detach()
+                if best.start is None:
+                    x_adv = self.perturb(searched, clean, labels, goal).detach()
+                else:
+                    x_adv = self.perturb_from(searched, clean, labels, goal, best.start[remaining]).detach()
             if x_adv.shape != clean.shape or not torch.isfinite(x_adv).all():
                 raise RuntimeError(f"{self!r} returned images that are not finite or not of x's shape")
             x_adv = self.threat.project(x_adv.to(clean), clean)
@@ -257,11 +274,15 @@ class Attack(ABC):
 
 @dataclass
 class _Best:
-    """The best point found for each image of a batch, whether it meets the goal, and the goal's loss there."""
+    """The best point found for each image of a batch, whether it meets the goal, and the goal's loss there.
+
+    `start` is where the search for each image begins, where the caller says so.
+    """
 
     x: Tensor
     success: Tensor
     loss: Tensor
+    start: Tensor | None
 
 
 STEP_OF_BUDGET = 2.5
@@ -324,6 +345,13 @@ def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise InputError(f"y: got {shape}, must be {len(images)} whole-number labels, one for each image")
     return images, y.detach().long().to(images.device)
+
+
+def _checked_start(start: Tensor, x: Tensor) -> Tensor:
+    points = check_images(start, x.shape[1:], "start").detach()
+    if len(points) != len(x):
+        raise InputError(f"start: got {len(points)} images, must be {len(x)}, one for each of x")
+    return points.to(x)
 
 
 class _Callable(nn.Module):

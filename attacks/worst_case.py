@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .base import Attack, at_least
+from .base import Attack, Outcome, at_least
+from .detector_aware.hybrid import Hybrid
+from .detector_aware.multi_target import MultiTarget
 from .errors import InputError
-from .goals import Goal, require_score
+from .goals import Goal
+from .objective import nearness
 
 if TYPE_CHECKING:
     from typing import Self
@@ -36,24 +39,127 @@ DEFAULT_ATTACKS: Sequence[tuple[str, Mapping[str, Any]]] = (  # by their cost; r
     ("square-rejecting", {}),
     ("hop-skip-jump-rejecting", {}),
 )
-OFFSET = 1e9  # ranks misclassified images above all others
-BLACK_BOX = ("hybrid", "square", "square-rejecting", "hop-skip-jump", "hop-skip-jump-rejecting")
+DEAR = (  # attacks that begin at the points that others left, on the images nearest to being broken
+    "fab-t",
+    "fab-t-rejecting",
+    "hybrid",
+    "square",
+    "square-rejecting",
+    "hop-skip-jump",
+    "hop-skip-jump-rejecting",
+)
+DEAR_IMAGES = 100  # the most that each of them gets, unless the caller says another number
+
+
+@dataclass
+class NearestPoints:
+    """For each of N images the point nearest to the goal that any attack has found.
+
+    Attributes:
+        x: (N, C, H, W) the points; the clean image where none is nearer.
+        nearness: (N,) of each point, as `objective.nearness` says.
+        broken: (N,) bool, whether the point meets the goal. The image is not attacked again, and a larger budget
+            contains the point too.
+    """
+
+    x: Tensor
+    nearness: Tensor
+    broken: Tensor
+
+    @classmethod
+    def clean(cls, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> NearestPoints:
+        """The clean images x (N, C, H, W) with true labels y (N,), before any attack."""
+        return cls(x.clone(), _nearness(victim, x, x, y, goal), goal.met(victim, x, y))
+
+    def update(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, rows: Tensor, x_adv: Tensor) -> Tensor:
+        """Take points x_adv for the images `rows` where they are nearer; returns which of them meet the goal."""
+        found = self.x.clone()
+        found[rows] = x_adv
+        near = _nearness(victim, x, found, y, goal)[rows]
+        met = goal.met(victim, x_adv, y[rows])
+        better = met | (near >= self.nearness[rows])
+        self.x[rows[better]], self.nearness[rows[better]] = x_adv[better], near[better]
+        self.broken[rows] = met
+        return met
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one attack did to the images that remained.
+
+    Attributes:
+        rows: (R,) the images that it was run on.
+        broken: (R,) bool, which of them it broke.
+        goal: its own goal: that of the worst case for an attack that knows the detector, else the first part of it.
+        outcome: what it returned for those images; None where there were none.
+    """
+
+    rows: Tensor
+    broken: Tensor
+    goal: Goal
+    outcome: Outcome | None
+
+
+def attack_remaining(
+    points: NearestPoints,
+    attack: Attack,
+    victim: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    goal: Goal,
+    before: Sequence[Attack] = (),
+    most: int | None = None,
+    classifier: nn.Module | None = None,
+) -> Attempt:
+    """Run one attack on the images that are not broken yet, and keep what it finds in `points`.
+
+    Args:
+        points: of the images x; changed here.
+        attack: the attack. A dear one (`DEAR`) begins at the points.
+        victim: the model, with a score where the goal asks for it; frozen and in evaluation mode.
+        x: (N, C, H, W) clean images.
+        y: (N,) true labels.
+        goal: of the worst case.
+        before: the attacks of the same radius that were run before.
+        most: the most images to attack, those that are nearest to the goal; all that remain by default.
+        classifier: what an attack that does not know the detector attacks; the victim by default.
+    """
+    attacked = victim if attack.knows_detector or classifier is None else classifier
+    own_goal = goal if attack.knows_detector else goal.parts()[0]
+    rows = (~points.broken).nonzero()[:, 0]
+    if most is not None:
+        nearest = points.nearness[rows].argsort(descending=True, stable=True)[:most]
+        rows = rows[nearest.sort().values]
+    if not len(rows):
+        return Attempt(rows, points.broken[rows], own_goal, None)
+    start = None
+    if _begins_at_points(attack, before):
+        # A point that meets the attack's own goal already, but not the goal, would end the search at once.
+        done = own_goal.met(attacked, points.x[rows], y[rows])
+        start = torch.where(done.view(-1, 1, 1, 1), x[rows], points.x[rows])
+    outcome = attack(attacked, x[rows], y[rows], own_goal, start=start)
+    return Attempt(rows, points.update(victim, x, y, goal, rows, outcome.x), own_goal, outcome)
+
+
+def cheapest_first(attack: Attack, n_classes: int) -> tuple[bool, int]:
+    """The place of an attack among others, for sorting: by its cost, the dear ones last, as they begin at points."""
+    return attack.name in DEAR, attack.passes(n_classes)
 
 
 @dataclass(kw_only=True, eq=False)
 class WorstCase(Attack):
-    """Runs every attack of a list and keeps the strongest adversarial image for each clean image.
+    """Runs every attack of a list and keeps the point nearest to the goal for each clean image.
 
-    An image that meets the goal is not attacked again. Attacks with a random search run on the `black_box_images` of
-    the remaining images that are nearest to being broken. An adversarial image is stronger when it meets the goal, then
-    when it is misclassified, then when its score is lower. For a goal that does not ask about a detector only the
-    attacks on the classifier run. F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of
-    diverse parameter-free attacks", ICML 2020, take the worst case over attacks in this way.
+    An image that meets the goal is not attacked again. Dear attacks (`DEAR`: random searches, attacks that use
+    decisions only, and FAB) run on the `black_box_images` of the remaining images that are nearest to being broken, and
+    begin at the nearest points where they can. For a goal that does not ask about a detector only the attacks on the
+    classifier run. F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+    parameter-free attacks", ICML 2020, take the worst case over attacks in this way.
 
     Args:
         attacks: names of attacks, instead of the default list.
-        black_box_images: the most images that an attack with a random search gets.
-        eps, norm, restarts, seed, batch_size: as for every `Attack`; each attack of the list gets them.
+        black_box_images: the most images that a dear attack gets.
+        eps, norm, restarts, seed, batch_size, precision: as for every `Attack`; each attack of the list gets them.
 
     Raises:
         InputError: an argument out of its range.
@@ -64,13 +170,13 @@ class WorstCase(Attack):
     whole_dataset = True
 
     attacks: Sequence[str] | None = None
-    black_box_images: int = 100
+    black_box_images: int = DEAR_IMAGES
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.black_box_images = at_least(0, self.black_box_images, "black_box_images")
         chosen = DEFAULT_ATTACKS if self.attacks is None else [(name, {}) for name in self.attacks]
-        common = {key: getattr(self, key) for key in ("eps", "norm", "restarts", "seed", "batch_size")}
+        common = {key: getattr(self, key) for key in ("eps", "norm", "restarts", "seed", "batch_size", "precision")}
         self._loaded = [_load(name, {**common, **extra}) for name, extra in chosen]
 
     def with_budget(self, eps: float, restarts: int) -> Self:
@@ -79,25 +185,33 @@ class WorstCase(Attack):
         changed._loaded = [attack.with_budget(eps, restarts) for attack in self._loaded]
         return changed
 
+    def with_precision(self, precision: str) -> Self:
+        """As for every attack; the attacks of the list get the same."""
+        changed = super().with_precision(precision)
+        changed._loaded = [attack.with_precision(precision) for attack in self._loaded]
+        return changed
+
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        leading, *others = goal.parts()
-        x_best = x.clone()
-        rank_best = torch.zeros(len(x), 3, dtype=torch.double, device=x.device)
+        points = NearestPoints.clean(victim, x, y, goal)
+        asks_detector = len(goal.parts()) > 1
+        before: list[Attack] = []
         for attack in self._loaded:
-            if attack.knows_detector and not others:
-                continue
-            remaining = (rank_best[:, 0] == 0).nonzero()[:, 0]
-            if attack.name in BLACK_BOX:
-                nearness = rank_best[remaining, 1] * OFFSET + rank_best[remaining, 2]
-                remaining = remaining[nearness.argsort(descending=True)[: self.black_box_images]]
-            if len(remaining):
-                own_goal = goal if attack.knows_detector else leading
-                x_adv = attack(victim, x[remaining], y[remaining], own_goal).x
-                rank = _rank(victim, x_adv, y[remaining], goal)
-                better = _is_above(rank, rank_best[remaining])
-                rows = remaining[better]
-                x_best[rows], rank_best[rows] = x_adv[better], rank[better]
-        return x_best
+            if asks_detector or not attack.knows_detector:
+                most = self.black_box_images if attack.name in DEAR else None
+                attack_remaining(points, attack, victim, x, y, goal, before, most)
+                before.append(attack)
+        return points.x
+
+
+def _begins_at_points(attack: Attack, before: Sequence[Attack]) -> bool:
+    """Whether an attack is to begin where others ended: `hybrid` only after `multi-target`, its own gradient part."""
+    had_gradient_part = not isinstance(attack, Hybrid) or any(isinstance(other, MultiTarget) for other in before)
+    return attack.name in DEAR and had_gradient_part
+
+
+def _nearness(victim: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, goal: Goal) -> Tensor:
+    """(N,) nearness; one that is not a number is the farthest."""
+    return nearness(victim, x, x_adv, y, goal).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
     def passes(self, n_classes: int) -> int:
         return sum(attack.passes(n_classes) for attack in self._loaded)
@@ -112,20 +226,3 @@ def _load(name: str, parameters: dict[str, Any]) -> Attack:
     if has_parameter(name, "early_exit", engine):
         parameters["early_exit"] = True
     return load(name, engine, **parameters)
-
-
-@torch.no_grad()
-def _rank(victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-    """(B, 3) whether the goal is met, whether its first part is, and −score, or the loss where there is no detector."""
-    leading, *others = goal.parts()
-    met = goal.met(victim, x, y)
-    misclassified, loss = leading.assess(victim, x, y)
-    tie_breaker = -require_score(victim).score(x) if others else loss
-    return torch.stack([met, misclassified, tie_breaker], dim=1).double()
-
-
-def _is_above(rank: Tensor, other: Tensor) -> Tensor:
-    """(B,) bool: which rows of `rank` are greater than those of `other` in lexicographic order."""
-    differs = rank != other
-    first = differs.to(torch.uint8).argmax(1, keepdim=True)
-    return differs.any(1) & (rank.gather(1, first) > other.gather(1, first)).squeeze(1)

@@ -6,7 +6,9 @@ returns the clean image where it fails.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -167,6 +169,14 @@ class Square(ClassifierAttack):
         self.queries = at_least(1, self.queries, "queries")
 
     def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+        return self._search(classifier, x, y, rows, None)
+
+    def perturb_classifier_from(
+        self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor, start: Tensor
+    ) -> Tensor:
+        return self._search(classifier, x, y, rows, start)
+
+    def _search(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor, start: Tensor | None) -> Tensor:
         import torchattacks
 
         height, width = x.shape[2:]
@@ -184,10 +194,26 @@ class Square(ClassifierAttack):
             n_queries=self.queries,
         )
         attack.init_hyperparam(x)
+        if start is not None:
+            # The library's first point is x plus eps times what the first call of this method gives.
+            first = "random_choice" if self.threat.norm == "linf" else "normalize_delta"
+            change = (start[rows] - x[rows]) / self.threat.eps
+            setattr(attack, first, _first(change, getattr(attack, first)))
         return attack.attack_single_run(x[rows].contiguous(), y[rows])[1]
 
     def passes(self, n_classes: int) -> int:
         return (super().passes(n_classes) + 1) // 2  # a query has no backward pass
+
+
+def _first(value: Tensor, function: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+    """`function`, whose first call gives `value` instead."""
+    values = iter([value])
+
+    def call(argument: Any) -> Tensor:
+        found = next(values, None)
+        return function(argument) if found is None else found
+
+    return call
 
 
 def _n_classes(classifier: nn.Module, x: Tensor) -> int:

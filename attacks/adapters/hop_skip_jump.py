@@ -14,6 +14,7 @@ from ..detector_aware.rejecting import ClassifierAttack
 from ..threat import Threat
 from .art import estimator, norm_of
 
+RAY = 64  # images on the ray through a given start, the nearest of another label among which is begun from
 NOISE = 100  # images of noise to start from where no clean image has another label
 
 
@@ -39,8 +40,17 @@ class HopSkipJump(ClassifierAttack):
         super().__post_init__()
         self.queries = at_least(1, self.queries, "queries")
 
-    @torch.no_grad()
     def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+        return self._walk(classifier, x, y, rows, None)
+
+    def perturb_classifier_from(
+        self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor, start: Tensor
+    ) -> Tensor:
+        """From the first image of another label on the ray from x through the start, where there is one."""
+        return self._walk(classifier, x, y, rows, start)
+
+    @torch.no_grad()
+    def _walk(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor, start: Tensor | None) -> Tensor:
         from art.attacks.evasion import HopSkipJump as ArtHopSkipJump
 
         watched = _Watched(classifier, self.threat, self.queries)
@@ -52,26 +62,30 @@ class HopSkipJump(ClassifierAttack):
             verbose=False,
         )
         noise = torch.rand(NOISE, *x.shape[1:], device=x.device)
-        labels = classifier(x).argmax(1), classifier(noise).argmax(1)
+        pools = [(images, classifier(images).argmax(1)) for images in (x, noise)]
         x_adv = x[rows]
         for row, (image, label) in enumerate(zip(x[rows], y[rows], strict=True)):
-            starts = next(
-                (
-                    images[predicted != label]
-                    for images, predicted in zip((x, noise), labels, strict=True)
-                    if (predicted != label).any()
-                ),
-                None,
-            )
-            if starts is None:
+            along = [] if start is None else [_along(image, start[rows[row]])]
+            first = [(images, classifier(images).argmax(1)) for images in along]
+            others = (images[predicted != label] for images, predicted in (*first, *pools))
+            other = next((images for images in others if len(images)), None)
+            if other is None:
                 continue
-            start = starts[self.threat.distance(starts - image).argmin()]
+            nearest = other[self.threat.distance(other - image).argmin()]
             watched.aim(image, label)
             try:
-                attack.generate(_array(image), label.cpu().numpy()[None], x_adv_init=_array(start))
+                attack.generate(_array(image), label.cpu().numpy()[None], x_adv_init=_array(nearest))
             except _Stop:
                 x_adv[row] = watched.nearest
         return x_adv
+
+
+def _along(image: Tensor, point: Tensor) -> Tensor:
+    """(RAY, C, H, W) images on the ray from an image through a point, from the point until a pixel has changed by 1."""
+    change = point - image
+    last = 1 / change.abs().max().clamp_min(1e-3)
+    lengths = torch.linspace(1, last.item(), RAY, device=image.device).view(-1, 1, 1, 1)
+    return (image + lengths * change).clamp(0, 1)
 
 
 class _Stop(Exception):

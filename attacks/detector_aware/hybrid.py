@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..base import at_least
 from ..errors import InputError
-from ..goals import logits_and_score
-from ..objective import AttackObjective, logit_margin, margin_scales
+from ..goals import Goal, logits_and_score
+from ..objective import AttackObjective, logit_margin, margin_scales, nearness
 from ..precision import exact_model
 from ..squares import redraw_window
 from .apgd import BestPoints
@@ -39,7 +39,7 @@ class Hybrid(MultiTarget):
 
     Args:
         queries: queries of the search for an image that is never dropped.
-        search_fraction: share of a batch that the search takes, in (0, 1].
+        search_fraction: share of a batch that the search takes, in (0, 1]. From given starts only the search is run.
         Others: as for `MultiTarget`.
     """
 
@@ -64,6 +64,16 @@ class Hybrid(MultiTarget):
             scales = margin_scales(victim, x, y, objective)
             best.update(nearest, self._search(victim, x[nearest], y[nearest], best.x[nearest], scales, objective))
         return best
+
+    def perturb_from(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, start: Tensor) -> Tensor:
+        """The random search alone, on the points that are nearest to the goal, of a full batch's number."""
+        objective = AttackObjective.of(goal)
+        most = min(len(x), math.ceil(self.batch_size * self.search_fraction))
+        nearest = nearness(exact_model(victim), x, start, y, goal).topk(most).indices
+        scales = margin_scales(victim, x, y, objective)
+        x_adv = start.clone()
+        x_adv[nearest] = self._search(victim, x[nearest], y[nearest], start[nearest], scales, objective).x
+        return x_adv
 
     def passes(self, n_classes: int) -> int:
         searched = self.search_fraction * sum(0.5**done for done in range(ROUNDS)) / ROUNDS

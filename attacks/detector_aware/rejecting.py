@@ -86,9 +86,22 @@ class ClassifierAttack(Attack):
             x_adv[rows] = self.perturb_classifier(classifier, x, y, rows)
         return x_adv
 
+    @final
+    def perturb_from(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, start: Tensor) -> Tensor:
+        x_adv = x.clone()
+        for classifier, rows in _classifiers(victim, x, y, goal):
+            x_adv[rows] = self.perturb_classifier_from(classifier, x, y, rows, start)
+        return x_adv
+
     @abstractmethod
     def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         """Images near x[rows] that `classifier`, with logits (B, K), misclassifies; x and y are the whole batch."""
+
+    def perturb_classifier_from(
+        self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor, start: Tensor
+    ) -> Tensor:
+        """The same from points `start` (B, C, H, W), for attacks that can begin anywhere; by default not used."""
+        return self.perturb_classifier(classifier, x, y, rows)
 
 
 def _classifiers(victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Iterator[tuple[nn.Module, Tensor]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import joblib
 import torch
@@ -64,6 +64,19 @@ class Job:
     config: AttackConfig
     detectors: tuple[str, ...]
 
+    def run(self, bench: Bench) -> int:
+        """Run it; returns the number of cells."""
+        return len(bench.cells(self.config, self.detectors))
+
+
+class Runnable(Protocol):
+    """A job that a worker can do, once it has its model."""
+
+    @property
+    def setup(self) -> WorkerSetup: ...
+
+    def run(self, bench: Bench) -> int: ...
+
 
 def check_workers(workers: int, backend: str) -> None:
     """Check the number of workers and their backend.
@@ -82,8 +95,8 @@ def check_workers(workers: int, backend: str) -> None:
         raise InputError(f"backend: {backend} is not installed; pip install 'robustrecon[{backend}]'") from None
 
 
-def run_jobs(jobs: Iterable[Job], workers: int, backend: str) -> Iterator[int]:
-    """Do every job; yields the number of cells of each job as it ends, in any order (with Ray all at the end).
+def run_jobs(jobs: Iterable[Runnable], workers: int, backend: str) -> Iterator[int]:
+    """Do every job; yields what each job's `run` returns as it ends, in any order (with Ray all at the end).
 
     `dask` uses the cluster that this process has a client of, or that `DASK_SCHEDULER_ADDRESS` names, and else starts
     `workers` processes; jobs of a worker that dies are done by another. `ray` likewise, with `RAY_ADDRESS`.
@@ -163,13 +176,13 @@ def _dask_client(workers: int) -> Iterator[Any]:
         yield client
 
 
-def _do(job: Job, starter: int | None) -> int:
+def _do(job: Runnable, starter: int | None) -> int:
     """Do a job in a worker, silently: the results are in their files."""
     if starter is not None:
         _end_with(starter)
     with _ALONE:
         torch.set_num_threads(job.setup.threads)
-        return len(_bench(job.setup).cells(job.config, job.detectors))
+        return job.run(_bench(job.setup))
 
 
 @cache

@@ -159,7 +159,7 @@ class CellFailure:
 
     @classmethod
     def of(cls, key: CellKey, error: Exception, environment: Environment) -> CellFailure:
-        return cls(key, f"{type(error).__name__}: {' '.join(str(error).split())}", environment)
+        return cls(key, error_line(error), environment)
 
     def summary(self) -> dict[str, Json]:
         """As stored."""
@@ -175,6 +175,11 @@ class CellFailure:
         given = Fields(value)
         key, environment = (given.inner(name).values for name in ("spec", "environment"))
         return cls(CellKey.from_json(key), given.text("error"), Environment.from_json(environment))
+
+
+def error_line(error: Exception) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 Cell: TypeAlias = CellResult | CellFailure

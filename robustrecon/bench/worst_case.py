@@ -26,6 +26,8 @@ class AttackCount:
         broken: how many it turned into an accepted wrong label, of those that were not at risk when clean.
         only: how many of those no other attack at this eps broke.
         checks: names of those that fired.
+        seconds: it took; None where nobody said.
+        checked: how many images the checks looked at; None where they were among all.
     """
 
     attack: str
@@ -34,9 +36,16 @@ class AttackCount:
     broken: int
     only: int
     checks: tuple[str, ...]
+    seconds: float | None = None
+    checked: int | None = None
+
+    @property
+    def vouches(self) -> bool:
+        """Whether it knows the detector and was checked, and no check fired."""
+        return self.knows_detector and not self.checks and self.checked != 0
 
     def to_json(self) -> dict[str, Json]:
-        return {
+        values: dict[str, Json] = {
             "attack": self.attack,
             "knows_detector": self.knows_detector,
             "images": self.images,
@@ -44,6 +53,8 @@ class AttackCount:
             "only": self.only,
             "checks": list(self.checks),
         }
+        more: dict[str, Json] = {"seconds": self.seconds, "checked": self.checked}
+        return values | {name: value for name, value in more.items() if value is not None}
 
     @classmethod
     def from_json(cls, value: object) -> AttackCount:
@@ -55,6 +66,8 @@ class AttackCount:
             broken=given.whole("broke"),
             only=given.whole("only"),
             checks=given.several("checks", text),
+            seconds=given.maybe_number("seconds") if "seconds" in given else None,
+            checked=given.maybe_whole("checked") if "checked" in given else None,
         )
 
 

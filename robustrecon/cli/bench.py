@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -60,12 +61,23 @@ def bench(
     plan: Annotated[
         bool, typer.Option("--plan", help="Show a suite's cells and how long they are expected to take; run nothing.")
     ] = False,
+    worst_case_only: Annotated[
+        bool,
+        typer.Option(
+            "--worst-case-only",
+            help="Only the robust risk under all attacks (of the suite, or --attack, or all by default), without their "
+            "own figures: each attacks the images that the cheaper ones left.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Attack a defended model and report accuracy, detection ROC and robust risk.
 
     With --suite: many models and attacks, and the worst case over all attacks. Exit code 1 when a cell failed.
     """
+    if worst_case_only:
+        _worst_case_only(context)
+        return
     if suite is not None and plan:
         _plan_suite(context, suite, data_dir, device, out, workers, backend, as_json)
         return
@@ -165,6 +177,56 @@ def _plan_suite(
     check_workers(workers, backend)
     planned = plan_suite(read_suite(file), out, data_dir, workers=workers, device=device)
     print(json.dumps(planned.to_json(), indent=2) if as_json else planned.text())
+
+
+def _worst_case_only(context: typer.Context) -> None:
+    given = context.params
+    _refuse(context, ("plan", "log_x"), "cannot be given with --worst-case-only")
+    if given["suite"] is not None:
+        _refuse(context, IN_A_SUITE, "cannot be given with --suite, whose file says it")
+        from ..files import check_suite
+
+        check_suite(given["suite"])
+    elif not given["attack"]:
+        _refuse(context, ("steps", "engine"), "needs --attack; the default attacks have their own")
+    from ..bench.chain.run import asked_suite, run_worst_cases
+    from ..bench.report import chain as report
+    from ..bench.suite.read import read_suite
+
+    names = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "precision")
+    suite = (
+        read_suite(given["suite"], given["precision"])
+        if given["suite"]
+        else asked_suite(**{name: given[name] for name in names})
+    )
+    settings = {name: given[name] for name in ("workers", "backend", "device")}
+    ran = run_worst_cases(suite, given["out"], given["data_dir"], **settings)
+    written = report.write(ran, given["out"], _again(context))
+    if given["as_json"]:
+        print(written[0].read_text(), end="")
+    else:
+        print("\n\n".join([report.tables(ran), *report.failures(ran)]), end="\n\n")
+        for path in written:
+            print(path)
+    if report.failed(ran):
+        raise typer.Exit(1)
+
+
+def _again(context: typer.Context) -> str:
+    """The command as it was given, but for what only this machine has."""
+    words = ["robustrecon", "bench"]
+    for option in context.command.params:
+        name = option.name or ""
+        if not _given(context, name) or name in ("data_dir", "workers", "backend", "device", "as_json"):
+            continue
+        value = context.params[name]
+        if value is True:
+            words.append(option.opts[0])
+        else:
+            for each in value if isinstance(value, (list, tuple)) else [value]:
+                words += [option.opts[0], str(each)]
+    command = shlex.join(words)
+    return f'{command} --data-dir "$DATA_DIR"' if _given(context, "data_dir") else command
 
 
 def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:

@@ -90,7 +90,7 @@ def _broken(attack: AttackCount | None) -> str:
 
 def risk(entry: WorstCase) -> str:
     """The robust risk of a worst case for a table, with its interval, and a dagger where nothing vouches for it."""
-    doubts = [] if any(not attack.checks for attack in entry.aware) else entry.attacks
+    doubts = [] if any(attack.vouches for attack in entry.attacks) else entry.attacks
     return doubted(bounded(entry.robust_risk, entry.robust_risk_interval), doubts)
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...files import check_writable, slug
 from ...runtime import Progress
@@ -17,6 +18,9 @@ from ..plan import AttackConfig
 from ..result import Cell, CellFailure
 from ..runner import Bench
 from .read import Suite, SuiteModel
+
+if TYPE_CHECKING:
+    from ..parallel import WorkerSetup
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def run_suite(
         print(f"done before: {len(cells) - left} of {len(cells)} cells", file=sys.stderr)
     with Progress(suite.path.name, len(cells), "cells", progress) as bar:
         bar.resume(len(cells) - left)
-        for n in _run(todo, suite, data_dir, workers, backend, device):
+        for n in _run(todo, data_dir, workers, backend, device):
             bar.advance(n)
     return SuiteRun(suite, benches, tuple(_stored(bench, config, detector) for _, bench, config, detector in cells))
 
@@ -146,35 +150,38 @@ def _cheapest_first(todo: Iterable[_Todo], out: Path, workers: int, progress: bo
     return [each for _, each in priced]
 
 
-def _run(
-    todo: list[_Todo], suite: Suite, data_dir: str | Path, workers: int, backend: str, device: str
-) -> Iterator[int]:
+def _run(todo: list[_Todo], data_dir: str | Path, workers: int, backend: str, device: str) -> Iterator[int]:
     """Run every cell that is left; yields numbers of cells as they are done."""
     if workers == 1 and backend == "loky":
         for each in todo:
             yield len(each.bench.cells(each.config, each.detectors))
         return
-    import joblib
-
-    from ..parallel import Job, WorkerSetup, run_jobs
-
-    threads = max(1, joblib.cpu_count() // workers)
+    from ..parallel import Job, run_jobs
 
     def job(each: _Todo) -> Job:
-        data = each.bench.target.data.name
-        setup = WorkerSetup(
-            model=each.model.name or str(RUNS / slug(data)),
-            data=data,
-            data_dir=str(data_dir),
-            device=device,
-            weights=each.bench.weights,
-            detectors=each.model.detectors,
-            alpha=suite.alpha,
-            n=each.model.n,
-            root=str(each.bench.root),
-            threads=threads,
-        )
+        setup = worker_setup(each.bench, each.model, data_dir, device, workers)
         return Job(setup, each.config, each.detectors)
 
     if todo:
         yield from run_jobs(map(job, todo), workers, backend)
+
+
+def worker_setup(bench: Bench, model: SuiteModel, data_dir: str | Path, device: str, workers: int) -> WorkerSetup:
+    """Where one of several workers finds the model of a suite."""
+    import joblib
+
+    from ..parallel import WorkerSetup
+
+    data = bench.target.data.name
+    return WorkerSetup(
+        model=model.name or str(RUNS / slug(data)),
+        data=data,
+        data_dir=str(data_dir),
+        device=device,
+        weights=bench.weights,
+        detectors=model.detectors,
+        alpha=bench.alpha,
+        n=model.n,
+        root=str(bench.root),
+        threads=max(1, joblib.cpu_count() // workers),
+    )
