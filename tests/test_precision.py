@@ -183,10 +183,10 @@ def convolutional(front: nn.Module | None, x: torch.Tensor, y: torch.Tensor) -> 
 def networks() -> dict[str, Network]:
     part = load_data("digits").train
     return {
-        "plain": Network(load("style-memory/digits"), "label_margin", {"linf": 0.1, "l2": 1.0}),
+        "plain": Network(load("style-memory/mnist"), "label_margin", {"linf": 0.05, "l2": 0.6}),
         "robust": Network(load("robust/digits"), "label_margin", {"linf": 0.3, "l2": 3.0}),
         "convolutional": Network(convolutional(None, part.x, part.y), "logit_margin", {"linf": 0.1, "l2": 1.0}),
-        "steep": Network(convolutional(Steep(), part.x, part.y), "logit_margin", {"linf": 0.25, "l2": 3.0}),
+        "steep": Network(convolutional(Steep(), part.x, part.y), "logit_margin", {"linf": 0.3, "l2": 3.0}),
     }
 
 
