@@ -36,6 +36,7 @@ CHECKS: dict[str, str] = {
     "success-miscounted": "the outcome's successes are not those that the model's outputs show",
     "accuracy-not-zero": "images remain unbroken even when the attack may change them into any image",
     "black-box-beats-white-box": "a short random search without gradients finds successes that the attack missed",
+    "bfloat16-missed": "the same attack in float32 breaks images that it left when it searched in bfloat16",
     "stopped-early": "a few plain gradient steps from where the attack ended still raise the loss a lot",
 }
 
@@ -74,7 +75,7 @@ def check(
         outcome: the outcome of the attack on these images.
         goal: the goal of the attack; `Misclassified()` by default.
         attack: the attack. When it is given, some of the remaining images are attacked again for the checks
-            "accuracy-not-zero", "black-box-beats-white-box" and "stopped-early".
+            "accuracy-not-zero", "black-box-beats-white-box", "bfloat16-missed" and "stopped-early".
     """
     goal = Misclassified() if goal is None else goal
     some = slice(CHECKED)
@@ -135,6 +136,8 @@ def _probed(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal
     if len(rows):
         yield from _reaches_zero(model, x[rows], y[rows], goal, attack)
         yield from _beaten_by_search(model, x[rows], y[rows], goal, attack.threat)
+        if attack.resolved_precision(model, x[rows]) == "bfloat16":
+            yield from _missed_in_bfloat16(model, x[rows], y[rows], goal, attack)
         yield from _stopped_early(model, x[rows], y[rows], outcome.x[rows], goal, attack.threat)
 
 
@@ -161,6 +164,15 @@ def _beaten_by_search(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, threat
         yield Check(
             "black-box-beats-white-box",
             f"a random search of {QUERIES} queries breaks {int(broken.sum())} of {len(x)} images that the attack left",
+        )
+
+
+def _missed_in_bfloat16(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, attack: Attack) -> Iterator[Check]:
+    broken = attack.with_precision("float32")(model, x, y, goal).success
+    if _often(broken, TOLERATED):
+        yield Check(
+            "bfloat16-missed",
+            f"in float32 the attack breaks {int(broken.sum())} of {len(x)} images that it left in bfloat16",
         )
 
 

@@ -202,6 +202,9 @@ class WorstCase(Attack):
                 before.append(attack)
         return points.x
 
+    def passes(self, n_classes: int) -> int:
+        return sum(attack.passes(n_classes) for attack in self._loaded)
+
 
 def _begins_at_points(attack: Attack, before: Sequence[Attack]) -> bool:
     """Whether an attack is to begin where others ended: `hybrid` only after `multi-target`, its own gradient part."""
@@ -212,9 +215,6 @@ def _begins_at_points(attack: Attack, before: Sequence[Attack]) -> bool:
 def _nearness(victim: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, goal: Goal) -> Tensor:
     """(N,) nearness; one that is not a number is the farthest."""
     return nearness(victim, x, x_adv, y, goal).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-
-    def passes(self, n_classes: int) -> int:
-        return sum(attack.passes(n_classes) for attack in self._loaded)
 
 
 def _load(name: str, parameters: dict[str, Any]) -> Attack:

@@ -14,6 +14,9 @@ from robustrecon.bench.report.cells import Row
 from robustrecon.bench.report.suite import SuiteReport
 from robustrecon.files import atomic_write
 
+from .speed.report import SpeedReport
+from .speed.tables import tables
+
 ROOT = Path(__file__).resolve().parents[1]
 DETECTORS = ("label_margin", "global_error")
 WORST_CASE = """\
@@ -76,13 +79,8 @@ def results_tables(results: Path) -> str:
 
 
 def speed_table(results: Path) -> str:
-    """The ratios of results/speed.json."""
-    rows = [["what", "images/s", "time, relative to", "ratio", "range over rounds"]]
-    for row in json.loads((results / "speed.json").read_text())["rows"]:
-        low, high = row["time_ratio_range"]
-        rate, ratio = f"{row['images_per_second']:,.0f}", f"{row['time_ratio']:.2f}"
-        rows.append([row["what"], rate, row["against"], ratio, f"{low:.2f} – {high:.2f}"])
-    return text.grid(rows)
+    """The tables of results/speed.json."""
+    return tables(SpeedReport.from_json((results / "speed.json").read_text()))
 
 
 def _pivot(rows: Sequence[Row]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ class Timing:
         return ratios[0], statistics.median(ratios), ratios[-1]
 
 
-def in_turns(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+def in_turns(title: str, candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
     """Time every candidate `rounds` times, one after the other, after a round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for counted in range(rounds + 1):
+        print(f"{title}: round {counted} of {rounds}", file=sys.stderr)
         for name, run in candidates.items():
             started = time.perf_counter()
             run()

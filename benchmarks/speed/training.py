@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -15,13 +16,14 @@ from robustrecon.models import StyleMemoryNet
 from robustrecon.training import RECIPES
 from robustrecon.training.objectives import build
 
+from .report import Ratio
 from .timing import Timing
 
 BATCHES = 60
 RECIPE = replace(RECIPES["fast"], epochs=1, least_steps=0)
 
 
-def training(rounds: int) -> dict[str, Timing]:
+def training(rounds: int) -> list[Ratio]:
     n = BATCHES * RECIPE.batch_size
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (n, 1, 28, 28), generator=generator).byte()
@@ -30,11 +32,13 @@ def training(rounds: int) -> dict[str, Timing]:
     data = Dataset("noise", tuple("0123456789"), Part(images, y), few, few)
     seconds: dict[str, list[float]] = {"robustrecon": [], "bare PyTorch": []}
     for counted in range(rounds + 1):
+        print(f"training: round {counted} of {rounds}", file=sys.stderr)
         taken = {"robustrecon": _library(data), "bare PyTorch": _bare(data.train)}
         if counted:
             for name, value in taken.items():
                 seconds[name].append(value)
-    return {name: Timing(found) for name, found in seconds.items()}
+    timings = {name: Timing(found) for name, found in seconds.items()}
+    return [Ratio.of(n, timings, "robustrecon", "bare PyTorch", "training with ")]
 
 
 def _library(data: Dataset) -> float:
