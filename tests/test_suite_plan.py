@@ -36,6 +36,12 @@ eps = [0.1, 0.2]
 """
 
 
+@pytest.fixture(autouse=True)
+def no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Titles and costs that do not depend on the processor."""
+    monkeypatch.setattr(attacks.precision, "bfloat16_unit", lambda device: None)
+
+
 def suite_of(models: Sequence[str | Path], folder: Path) -> Path:
     path = folder / "suite.toml"
     listed = "".join(f'[[model]]\nname = "{name}"\n' for name in models)
@@ -122,12 +128,13 @@ TIMES = {(None, "float32"): 0.25, (None, "bfloat16"): 0.125, ("label_margin", "f
 
 def test_without_a_record_a_cell_costs_its_passes_and_its_checks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "_timed", lambda _, detector, precision: TIMES[detector, precision])
-    costs, names, half = Costs([]), ("label_margin", "global_error"), {"precision": "bfloat16"}
+    costs, names = Costs([]), ("label_margin", "global_error")
     pgd, selective = AttackConfig("pgd", 0.1, n=20), AttackConfig("selective", 0.1, n=20)
     assert costs.of(bench, pgd, names) == Cost(0.25 * (41 * 20 + 150 * 20), "estimated")
     assert costs.of(bench, selective, names[:1]) == Cost(0.5 * (101 * 20 + 210 * 20), "estimated")
     assert costs.of(bench, AttackConfig("pgd", 0.0, n=20), names).seconds == 0.25 * 20
-    assert costs.of(bench, AttackConfig("pgd", 0.0, n=20, parameters=half), names).seconds == 0.125 * 20
+    monkeypatch.setattr(attacks.precision, "bfloat16_unit", lambda device: "TEST")
+    assert costs.of(bench, AttackConfig("pgd", 0.0, n=20, precision="bfloat16"), names).seconds == 0.125 * 20
 
 
 def test_a_pass_is_timed_and_leaves_no_trace(bench: Bench) -> None:

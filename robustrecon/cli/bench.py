@@ -79,7 +79,7 @@ def bench(
         _worst_case_only(context)
         return
     if suite is not None and plan:
-        _plan_suite(context, suite, data_dir, device, out, workers, backend, as_json)
+        _plan_suite(context, suite, data_dir, device, out, workers, backend, precision, as_json)
         return
     if suite is not None:
         _bench_suite(context, suite, data_dir, device, out, workers, backend, precision, as_json)
@@ -162,6 +162,7 @@ def _plan_suite(
     out: Path,
     workers: int,
     backend: str,
+    precision: str | None,
     as_json: bool,
 ) -> None:
     _refuse(context, IN_A_SUITE, "cannot be given with --suite, whose file says it")
@@ -175,7 +176,7 @@ def _plan_suite(
     from ..bench.suite.read import read_suite
 
     check_workers(workers, backend)
-    planned = plan_suite(read_suite(file), out, data_dir, workers=workers, device=device)
+    planned = plan_suite(read_suite(file, precision), out, data_dir, workers=workers, device=device)
     print(json.dumps(planned.to_json(), indent=2) if as_json else planned.text())
 
 

@@ -174,6 +174,8 @@ def _attacks(model: SuiteModel, bench: Bench | None, costs: Costs) -> Iterator[P
         for detectors in (done, left):
             for group in attacked_together(config, detectors):
                 key = bench.key(config, group[0]) if bench else config.key(n=min(config.n, model.n))
+                if bench and (stored := bench.done(config, group[0])):
+                    key = stored.key
                 cost = None
                 if detectors is left:
                     cost = costs.of(bench, config, group) if bench else UNKNOWN
