@@ -264,7 +264,9 @@ def test_a_model_that_cannot_draw_is_measured_without_a_sheet(digits: Dataset, t
     assert draw_examples(target, results, tmp_path / "examples.png") is None
 
 
-@pytest.mark.parametrize("damage", ["deleted", "truncated", "empty"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("deleted", "empty"))]
+)
 def test_lost_images_come_back_and_figures_stay(target: BenchmarkModel, tmp_path: Path, damage: str) -> None:
     (result,) = quick(target, tmp_path, names=["selective"], steps=20, detectors=["global_error"])
     path = tmp_path / result.key.path

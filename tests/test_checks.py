@@ -45,6 +45,14 @@ class Noisy(Sound):
         return super().forward(nn.functional.dropout(x, 0.3, training=True))
 
 
+class Blurred(Sound):
+    """Has no gradient in bfloat16."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(x)
+        return logits.detach() + 0 * x.sum() if torch.is_autocast_enabled("cpu") else logits
+
+
 class Singular(Sound):
     """A square root whose gradient at 0 is infinite."""
 
@@ -126,6 +134,7 @@ CASES: dict[str, Callable[[], dict[str, str]]] = {
     "success-miscounted": lambda: signs_of(Sound(), forgotten()),
     "accuracy-not-zero": lambda: signs(Stepped(), FROM_X),
     "black-box-beats-white-box": lambda: signs(Stepped(), FROM_X),
+    "bfloat16-missed": lambda: signs(Blurred(), attacks.PGD(eps=0.1, random_start=False, precision="bfloat16")),
     "stopped-early": lambda: signs(Sound(), Step(eps=0.2)),
 }
 
@@ -135,7 +144,8 @@ def test_every_check_has_a_case_here() -> None:
 
 
 @pytest.mark.parametrize("name", attacks.CHECKS)
-def test_the_check_fires(name: str) -> None:
+def test_the_check_fires(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attacks.precision, "bfloat16_unit", lambda device: "TEST")
     assert name in CASES[name]()
 
 

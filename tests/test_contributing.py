@@ -93,6 +93,7 @@ def test_the_contract_and_the_types_hold_for_what_was_added(tree: Path) -> None:
     assert "Success" in done(tree, "mypy")
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_a_new_model_resumes_to_the_same_result(tree: Path) -> None:
     train = ("train", "--model", "prototype", "--objective", "prototype", "--epochs", "40", "--seed", "3", "--out")
     process = started(tree, "robustrecon", *train, "broken")

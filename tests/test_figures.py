@@ -368,6 +368,7 @@ def test_colours_and_many_classes_are_drawn(tmp_path: Path) -> None:
         assert drawn.caption
 
 
+@pytest.mark.slow
 def test_the_judge_is_accurate_and_is_trained_once(digits: Dataset, tmp_path: Path) -> None:
     judge = figures.train_judge(digits, tmp_path, progress=False)
     assert (judge.labels(digits.test.x.numpy()) == digits.test.y.numpy()).mean() == judge.accuracy > 0.9

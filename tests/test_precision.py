@@ -117,17 +117,15 @@ def test_success_is_what_float32_shows(model: nn.Module) -> None:
 
 
 class Blurred(nn.Module):
-    """A model whose passes in bfloat16 show nothing of a border that is there in float32."""
+    """A model whose passes in bfloat16 have no gradient."""
 
-    def __init__(self, inner: nn.Module, far: float) -> None:
+    def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.inner, self.far = inner, far
+        self.inner = inner
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.inner(x)
-        if torch.is_autocast_enabled("cpu"):
-            return logits.detach() + 0 * x.sum() + self.far * nn.functional.one_hot(logits.argmax(1), 3)
-        return logits
+        return logits.detach() + 0 * x.sum() if torch.is_autocast_enabled("cpu") else logits
 
 
 def test_images_near_their_goal_are_searched_on_in_float32(model: nn.Module) -> None:
@@ -135,18 +133,9 @@ def test_images_near_their_goal_are_searched_on_in_float32(model: nn.Module) -> 
     logits = model(X).detach().topk(2).values
     margin = logits[:, 0] - logits[:, 1]
     near = margin < attacks.base.BAND * margin.median()
-    outcome = attacks.PGD(eps=0.2, steps=5, random_start=False, precision="bfloat16")(Blurred(model, 0.0), X, y)
+    outcome = attacks.PGD(eps=0.2, steps=5, random_start=False, precision="bfloat16")(Blurred(model), X, y)
     assert 0 < near.sum() < len(X)
     assert torch.equal(outcome.success, near)
-
-
-def test_the_check_fires_where_bfloat16_found_less(model: nn.Module) -> None:
-    y = model(X).argmax(1)
-    for far, names in ((0.0, {"bfloat16-missed"}), (None, set())):
-        victim = model if far is None else Blurred(model, far)
-        attack = attacks.PGD(eps=0.15, steps=10, random_start=False, precision="bfloat16")
-        fired = attacks.check(victim, X, y, attack(victim, X, y), attack=attack)
-        assert {check.name for check in fired} & {"bfloat16-missed"} == names
 
 
 @pytest.mark.parametrize("name", ["square", "fab-t", "hop-skip-jump", "square-rejecting"])

@@ -160,6 +160,7 @@ def test_wrong_image_shape(model: StyleMemoryNet) -> None:
         model(torch.rand(2, 3, 32, 32))
 
 
+@pytest.mark.slow
 def test_memory_of_scoring_does_not_grow_with_the_number_of_images() -> None:
     """Peak memory of 512 and of 8,192 images, in a process of its own."""
     code = """
