@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-BAND = 0.05  # nearness to the goal within which a search in bfloat16 may miss what one in float32 finds
+BAND = 0.1  # nearness to the goal within which a search in bfloat16 may miss what one in float32 finds
 
 
 @dataclass(frozen=True)

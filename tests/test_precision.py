@@ -174,7 +174,7 @@ def networks() -> dict[str, Network]:
     return {
         "plain": Network(load("style-memory/mnist"), "label_margin", {"linf": 0.05, "l2": 0.6}),
         "robust": Network(load("robust/digits"), "label_margin", {"linf": 0.3, "l2": 3.0}),
-        "convolutional": Network(convolutional(None, part.x, part.y), "logit_margin", {"linf": 0.1, "l2": 1.0}),
+        "convolutional": Network(convolutional(None, part.x, part.y), "logit_margin", {"linf": 0.06, "l2": 0.7}),
         "steep": Network(convolutional(Steep(), part.x, part.y), "logit_margin", {"linf": 0.3, "l2": 3.0}),
     }
 
