@@ -234,7 +234,7 @@ class Attack(ABC):
             else:
                 try:
                     self._perturb_remaining(searched, victim, x, y, goal, best, everything)
-                    near = nearness(victim, x, best.x, y, goal) > -BAND
+                    near = ~(nearness(victim, x, best.x, y, goal) <= -BAND)  # one that is not a number counts as near
                 except NonFiniteLoss:  # it may be finite in float32
                     near = everything
                 self._perturb_remaining(victim, victim, x, y, goal, best, near)
