@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..base import at_least
 from ..detector_aware.rejecting import ClassifierAttack
 from ..errors import InputError
+from ..objective import logit_margin
 from .torchattacks import library_attack
 
 NORMS = {"linf": "Linf", "l2": "L2"}
@@ -90,11 +91,16 @@ class ApgdT(_OverTargets):
         norm = NORMS[self.threat.norm]
         attack = library_attack(torchattacks.APGDT, classifier, x, norm=norm, eps=self.threat.eps, steps=self.steps)
         x_adv, remaining = x[rows], torch.arange(len(rows), device=x.device)
+        margin_best = torch.full((len(rows),), torch.inf, device=x.device)
         for target in _targets(n_classes):
             attack.target_class = target
             left = rows[remaining]
             x_best, correct, _, x_best_adv = attack.attack_single_run(x[left], y[left])
-            x_adv[remaining] = _choose(correct, x_best, x_best_adv)
+            found = _choose(correct, x_best, x_best_adv)
+            with torch.no_grad():
+                margin = logit_margin(classifier(found), y[left])
+            nearer = ~correct | (margin < margin_best[remaining])  # towards an unlikely target an image ends far away
+            x_adv[remaining[nearer]], margin_best[remaining[nearer]] = found[nearer], margin[nearer]
             remaining = remaining[correct]
             if not len(remaining):
                 break
