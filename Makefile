@@ -43,7 +43,7 @@ paper: $(READY)  ## everything under results/paper; over an hour on 2 cores, a k
 readme: $(READY)  ## the README's tables, from results/
 	$(BIN)/python -m benchmarks.readme
 
-speed: $(PEERS)  ## speed ratios against other libraries, measured in one run; about 6 minutes on 2 cores
+speed: $(PEERS)  ## speed ratios against other libraries, measured in one run; about 4 minutes on 2 cores
 	$(BIN)/python -m benchmarks.speed
 
 clean:  ## the environment and the caches; models and results stay
