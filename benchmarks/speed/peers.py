@@ -39,9 +39,10 @@ def art_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float, st
 
 def foolbox_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float, steps: int) -> Tensor:
     import foolbox
+    from foolbox.models.pytorch import PyTorchModel
 
     attack = foolbox.attacks.LinfPGD(abs_stepsize=alpha, steps=steps, random_start=False)
-    victim = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+    victim = PyTorchModel(model, bounds=(0, 1), device=x.device)
     found: Tensor = attack.run(victim, x, foolbox.criteria.Misclassification(y), epsilon=eps)
     return found
 
