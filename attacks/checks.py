@@ -36,7 +36,7 @@ CHECKS: dict[str, str] = {
     "success-miscounted": "the outcome's successes are not those that the model's outputs show",
     "accuracy-not-zero": "images remain unbroken even when the attack may change them into any image",
     "black-box-beats-white-box": "a short random search without gradients finds successes that the attack missed",
-    "bfloat16-missed": "the same attack in float32 breaks images that it left when it searched in bfloat16",
+    "bfloat16-missed": "run again on images that it left, the attack breaks more in float32 than in bfloat16",
     "stopped-early": "a few plain gradient steps from where the attack ended still raise the loss a lot",
 }
 
@@ -168,11 +168,16 @@ def _beaten_by_search(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, threat
 
 
 def _missed_in_bfloat16(model: nn.Module, x: Tensor, y: Tensor, goal: Goal, attack: Attack) -> Iterator[Check]:
-    broken = attack.with_precision("float32")(model, x, y, goal).success
-    if _often(broken, TOLERATED):
+    # Any second run breaks a few more images: what counts is what float32 does beyond a second run in bfloat16.
+    again, exactly = (
+        attack.with_precision(precision)(model, x, y, goal).success for precision in ("bfloat16", "float32")
+    )
+    more = int(exactly.sum()) - int(again.sum())
+    if more > 1 and more / len(x) > TOLERATED:
         yield Check(
             "bfloat16-missed",
-            f"in float32 the attack breaks {int(broken.sum())} of {len(x)} images that it left in bfloat16",
+            f"run again on {len(x)} images that it left, the attack breaks {int(exactly.sum())} in float32 and "
+            f"{int(again.sum())} in bfloat16",
         )
 
 
