@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import Alpha, Data, DataDir, Device, Json
+
+if TYPE_CHECKING:
+    from ..bench.suite.read import Suite
 
 IN_A_SUITE = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "log_x")
 
@@ -132,17 +135,13 @@ def _bench_suite(
     precision: str | None,
     as_json: bool,
 ) -> None:
-    _refuse(context, IN_A_SUITE, "cannot be given with --suite, whose file says it")
-    from ..files import check_suite
-
-    check_suite(file)
+    suite = _read_suite(context, file, precision)
     from ..bench.report import suite as suite_report
     from ..bench.report.cells import failures
     from ..bench.result import failed
-    from ..bench.suite.read import read_suite
     from ..bench.suite.run import run_suite
 
-    ran = run_suite(read_suite(file, precision), out, data_dir, workers=workers, backend=backend, device=device)
+    ran = run_suite(suite, out, data_dir, workers=workers, backend=backend, device=device)
     written = suite_report.write(ran, out, needs_data_dir=_given(context, "data_dir"))
     if as_json:
         print(written[0].read_text(), end="")
@@ -152,6 +151,17 @@ def _bench_suite(
             print(path)
     if failed(ran.cells):
         raise typer.Exit(1)
+
+
+def _read_suite(context: typer.Context, file: Path, precision: str | None) -> Suite:
+    """The suite in a file, which is looked for before anything heavy is imported."""
+    _refuse(context, IN_A_SUITE, "cannot be given with --suite, whose file says it")
+    from ..files import check_suite
+
+    check_suite(file)
+    from ..bench.suite.read import read_suite
+
+    return read_suite(file, precision)
 
 
 def _plan_suite(
@@ -165,38 +175,28 @@ def _plan_suite(
     precision: str | None,
     as_json: bool,
 ) -> None:
-    _refuse(context, IN_A_SUITE, "cannot be given with --suite, whose file says it")
-    from ..files import check_suite
-
-    check_suite(file)
+    suite = _read_suite(context, file, precision)
     import json
 
     from ..bench.parallel import check_workers
     from ..bench.suite.plan import plan_suite
-    from ..bench.suite.read import read_suite
 
     check_workers(workers, backend)
-    planned = plan_suite(read_suite(file, precision), out, data_dir, workers=workers, device=device)
+    planned = plan_suite(suite, out, data_dir, workers=workers, device=device)
     print(json.dumps(planned.to_json(), indent=2) if as_json else planned.text())
 
 
 def _worst_case_only(context: typer.Context) -> None:
     given = context.params
     _refuse(context, ("plan", "log_x"), "cannot be given with --worst-case-only")
-    if given["suite"] is not None:
-        _refuse(context, IN_A_SUITE, "cannot be given with --suite, whose file says it")
-        from ..files import check_suite
-
-        check_suite(given["suite"])
-    elif not given["attack"]:
+    if given["suite"] is None and not given["attack"]:
         _refuse(context, ("steps", "engine"), "needs --attack; the default attacks have their own")
     from ..bench.chain.run import asked_suite, run_worst_cases
     from ..bench.report import chain as report
-    from ..bench.suite.read import read_suite
 
     names = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "precision")
     suite = (
-        read_suite(given["suite"], given["precision"])
+        _read_suite(context, given["suite"], given["precision"])
         if given["suite"]
         else asked_suite(**{name: given[name] for name in names})
     )
