@@ -1,16 +1,18 @@
 """Attacks search in bfloat16 and decide in float32: nothing is lost, and what cannot be done is said.
 
-The tests run bfloat16 where the processor has no instructions for it too, only slowly.
+The tests run bfloat16 where the processor has no instructions for it too, only slowly; the long one emulates it there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
+from bfloat16_emulated import EmulatedBfloat16
 from torch import nn
 
 import attacks
@@ -18,6 +20,7 @@ from attacks import precision as precision_module
 from attacks.precision import exact_model, in_precision, resolve_precision
 from robustrecon import DefendedClassifier, load, load_data
 
+BFLOAT16_UNIT = precision_module.bfloat16_unit(torch.device("cpu"))
 X = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -198,10 +201,33 @@ GRADIENT_ATTACKS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.fixture
+def fast_bfloat16() -> Iterator[None]:
+    """Emulation where the processor has no instructions."""
+    with contextlib.nullcontext() if BFLOAT16_UNIT else EmulatedBfloat16():
+        yield
+
+
+def test_emulation_rounds_as_autocast_does() -> None:
+    x = load_data("digits").train.x[:4]
+
+    def gradient(*modes: contextlib.AbstractContextManager[object]) -> torch.Tensor:
+        leaf = x.clone().requires_grad_()
+        with contextlib.ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(mode)
+            energies = load("style-memory/mnist").class_energies(leaf)
+        return torch.autograd.grad(energies.float().min(1).values.sum(), leaf)[0]
+
+    autocast = torch.autocast("cpu", torch.bfloat16)
+    exact, rounded, emulated = gradient(), gradient(autocast), gradient(autocast, EmulatedBfloat16())
+    assert (emulated - rounded).norm() < 0.25 * (rounded - exact).norm()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("network", ["plain", "robust", "convolutional", "steep"])
-def test_no_strength_is_lost(networks: dict[str, Network], network: str, norm: str) -> None:
+def test_no_strength_is_lost(networks: dict[str, Network], fast_bfloat16: None, network: str, norm: str) -> None:
     """On 500 images that are classified correctly and accepted, float32 breaks at most half a point more on average.
 
     A single attack may lose 1.5 points: so much do two runs differ that begin at other random points.
