@@ -23,7 +23,7 @@ PRODUCTS = {
 class EmulatedBfloat16(TorchFunctionMode):
     """Convolutions and matrix products of operands that were rounded to bfloat16, summed in float32, rounded again.
 
-    So are their gradients. Only what is within `torch.autocast` is emulated; autocast decides about all other operations.
+    So are their gradients. It emulates within `torch.autocast` only, which decides about all other operations.
     """
 
     def __torch_function__(

@@ -221,7 +221,7 @@ def test_emulation_rounds_as_autocast_does() -> None:
 
     autocast = torch.autocast("cpu", torch.bfloat16)
     exact, rounded, emulated = gradient(), gradient(autocast), gradient(autocast, EmulatedBfloat16())
-    assert (emulated - rounded).norm() < 0.25 * (rounded - exact).norm()
+    assert (emulated - rounded).norm() < 0.5 * (rounded - exact).norm()
 
 
 @pytest.mark.slow
