@@ -242,6 +242,8 @@ def test_no_strength_is_lost(networks: dict[str, Network], fast_bfloat16: None, 
     less = {}
     print()
     for name, parameters in GRADIENT_ATTACKS:
+        if name == "fgsm" and norm != "linf":
+            continue
         attack = attacks.load(name, eps=chosen.eps[norm], norm=norm, **parameters)
         goal: attacks.Goal = attacks.Misclassified()
         if attack.knows_detector:
