@@ -12,12 +12,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, one_hot, pad, pixel_shuffle, pixel_unshuffle, relu
+from torch.nn.functional import linear, one_hot, relu
 
 from ..types import ImageShape, InputError
 from .base import EnergyModel, Labels
+from .strided import KERNEL, FirstConvolution, LastUpsampling
 
-KERNEL = 5
 WIDTHS = (32, 64)
 HIDDEN = (256, 128)
 CPU_DECODES = 480  # decodes at a time whose activations stay in the cache: the middle of a plateau, 320 to 640
@@ -84,7 +84,7 @@ class StyleMemoryNet(EnergyModel):
         self.style_dim = style_dim
         features = second * self._grid[0] * self._grid[1]
 
-        self.conv1 = nn.Conv2d(channels, first, KERNEL, stride=2, padding=2)
+        self.conv1 = FirstConvolution(channels, first)
         self.conv2 = nn.Conv2d(first, second, KERNEL, stride=2, padding=2)
         self.blocks1 = nn.Sequential(*(_Block(first) for _ in range(blocks)))
         self.blocks2 = nn.Sequential(*(_Block(second) for _ in range(blocks)))
@@ -105,7 +105,7 @@ class StyleMemoryNet(EnergyModel):
             padding=2,
             output_padding=(1 - half[0] % 2, 1 - half[1] % 2),
         )
-        self.unconv1 = _LastUpsampling(first, channels, (height, width))
+        self.unconv1 = LastUpsampling(first, channels, (height, width))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
 
     def extra_repr(self) -> str:
@@ -208,7 +208,7 @@ class StyleMemoryNet(EnergyModel):
 
 def _style_tower(channels: int, grid: tuple[int, int], style_dim: int) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(channels, WIDTHS[0] // 2, KERNEL, stride=2, padding=2),
+        FirstConvolution(channels, WIDTHS[0] // 2),
         nn.ReLU(inplace=True),
         nn.Conv2d(WIDTHS[0] // 2, WIDTHS[1] // 2, KERNEL, stride=2, padding=2),
         nn.ReLU(inplace=True),
@@ -231,43 +231,3 @@ class _Block(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return relu(h + self.conv2(relu(self.conv1(h), inplace=True)), inplace=True)
-
-
-class _LastUpsampling(nn.ConvTranspose2d):
-    """A 5×5 transposed convolution of stride 2, computed as a convolution into blocks of 4×4 pixels.
-
-    The same weights and the same result. A transposed convolution into one channel leaves most of a vector unit
-    idle; a convolution of stride 2 into 16 channels, one a pixel of a block, is 2 to 3 times as fast on a CPU.
-    W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.
-    """
-
-    taps: Tensor
-
-    def __init__(self, channels_in: int, channels_out: int, size: tuple[int, int]) -> None:
-        super().__init__(channels_in, channels_out, KERNEL, stride=2, padding=2)
-        self.size = size
-        # Row r of block a reads input row 2a-1+d through tap r+4-2d, which is none outside 0..4.
-        row, offset = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
-        self.register_buffer("taps", row + 4 - 2 * offset + 2, persistent=False)
-
-    def forward(self, h: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Blocks (N, C·16, ⌈H/4⌉, ⌈W/4⌉) of input (N, channels_in, ⌈H/2⌉, ⌈W/2⌉)."""
-        weight = pad(self.weight, (2, 3, 2, 3))[:, :, self.taps][..., self.taps]
-        weight = weight.permute(1, 2, 4, 0, 3, 5).reshape(-1, self.in_channels, 4, 4)
-        assert self.bias is not None
-        h = pad(h, (0, h.shape[3] % 2, 0, h.shape[2] % 2))
-        return conv2d(
-            h,
-            weight.contiguous(memory_format=torch.channels_last),
-            self.bias.repeat_interleave(16),
-            stride=2,
-            padding=1,
-        )
-
-    def join(self, blocks: Tensor) -> Tensor:
-        """Blocks as images (N, C, H, W)."""
-        return pixel_shuffle(blocks, 4)[:, :, : self.size[0], : self.size[1]].contiguous()
-
-    def cut(self, images: Tensor) -> Tensor | None:
-        """Images as blocks; None where their sides are no multiples of 4."""
-        return None if self.size[0] % 4 or self.size[1] % 4 else pixel_unshuffle(images, 4)
