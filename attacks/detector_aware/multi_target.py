@@ -17,7 +17,7 @@ from .base import SLACK, DetectorAware, confirmed_by
 
 RIVALS = 4  # labels that the detector compares at a step, the target among them
 COMPARE_EVERY = 10  # steps between comparisons of all labels
-NEAREST = 0.25  # share of a batch that the extra restarts attack
+NEAREST = 0.25  # of a full batch: as many images do the extra restarts attack
 FACTOR = 1.05  # by which the weight of the only hinge that is not yet zero grows at each step
 
 
@@ -33,9 +33,9 @@ class MultiTarget(DetectorAware):
 
     Args:
         targets: number of wrong labels for each image; all by default.
-        extra_restarts: number of further rounds. Each attacks the quarter of a batch that is nearest to being broken,
-            towards its two nearest labels and from new random starts. About half of these ascents maximise the smaller
-            margin instead of the hinges.
+        extra_restarts: number of further rounds. Each attacks the images that are nearest to being broken, a quarter of
+            `batch_size` of them, towards their two nearest labels and from new random starts. About half of
+            these ascents maximise the smaller margin instead of the hinges.
         Others: as for every `DetectorAware` attack.
     """
 
@@ -69,7 +69,7 @@ class MultiTarget(DetectorAware):
             attack(all_rows, torch.full_like(all_rows, column), extra=False)
         for _ in range(self.extra_restarts):
             loss_remaining = loss_best.amax(1).masked_fill(best.broken(objective.threshold), -torch.inf)
-            nearest = loss_remaining.topk(math.ceil(len(x) * NEAREST)).indices
+            nearest = loss_remaining.topk(min(len(x), math.ceil(self.batch_size * NEAREST))).indices
             for column in loss_best[nearest].topk(min(2, targets.shape[1]), dim=1).indices.T:
                 attack(nearest, column, extra=True)
         return best
