@@ -21,6 +21,13 @@ from ..plan import AttackConfig
 from ..result import CellResult
 from ..runner import Bench
 
+LEGEND = (
+    "E: class energy, by how much the drawing under a label fails to explain the image; "
+    "of the adversarial image but in the first row, whose images are clean.\n"
+    "score: of the detector, the higher the more suspicious. best other: of all labels but the predicted one, the one "
+    "with the lowest energy."
+)
+
 
 def draws(model: nn.Module) -> bool:
     """Whether a model has what a sheet shows: drawings under a label, and class energies."""
@@ -82,7 +89,10 @@ def sheets(bench: Bench, results: Sequence[CellResult], folder: Path, most: int 
         if picked:
             data, model = bench.target.data.name, bench.target.name
             path = folder / f"{slug(f'undetected-{data}-{model}-{detector}-{budget}')}.png"
-            title = f"{data}, {model}: images that {detector} accepts with a wrong label, {budget}"
+            title = (
+                f"{data}, {model}: images that {detector} accepts with a wrong label, {budget}\n"
+                f"{detector} rejects scores above {bench.calibrated(detector).threshold:.4g}"
+            )
             written.append(draw(picked, bench.target.data.classes, path, title))
     return written
 
@@ -145,7 +155,7 @@ def pick_examples(
     verdict = defended.inspect(adversarial)
     misclassified = verdict.label != y
     caught, missed = ((misclassified & rejected).nonzero()[:, 0] for rejected in (verdict.rejected, ~verdict.rejected))
-    half = most // 2
+    half = -(-most // 2)
     n_caught = min(len(caught), max(half, most - len(missed)))
     chosen = torch.cat([caught[:n_caught], missed[: most - n_caught]])
     if not len(chosen):
@@ -182,7 +192,7 @@ def draw(picked: Sequence[Example], classes: Sequence[str], path: Path, title: s
             verdict = "rejected" if example.rejected else "accepted"
             cells = [
                 (example.clean, f"is {_short(classes[true])}: E = {example.clean_energy:.1f}"),
-                (example.adversarial, f"taken for {_short(classes[predicted])}\nscore {example.score:.1f}\n{verdict}"),
+                (example.adversarial, f"predicted {_short(classes[predicted])}\nscore {example.score:.1f}\n{verdict}"),
                 *((image, f"{_short(classes[label])}: E = {energy:.1f}") for image, label, energy in example.drawings),
             ]
             for axis, (image, text) in zip(axes[:, column], cells, strict=True):
@@ -195,6 +205,7 @@ def draw(picked: Sequence[Example], classes: Sequence[str], path: Path, title: s
         for axis, name in zip(axes[:, 0], rows, strict=True):
             axis.set_ylabel(name, rotation=0, ha="right", va="center")
         figure.suptitle(title)
+        figure.supxlabel(LEGEND, fontsize=8)
         return write(figure, path)
 
 
