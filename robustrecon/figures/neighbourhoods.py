@@ -91,8 +91,8 @@ class Neighbours(Drawable):
 
         changes = ", ".join(map(change, ("image_distance", "style_distance", "same_class")))
         return (
-            f"A test image (framed) and the first {min(k, COLUMNS * ROWS - 1)} of its {k} nearest neighbours, in pixels "
-            "(top) and in style (bottom); the bars are their style memories. "
+            f"A test image (framed) and the first {min(k, COLUMNS * ROWS - 1)} of its {k} nearest neighbours, in "
+            "pixels (top) and in style (bottom); the bars are their style memories. "
             f"{'; '.join(map(of_first, SPACES)).capitalize()}. Over n = {len(self.base):,} base "
             f"images, neighbours in pixels → in style: {changes} (by chance {m['same_class_by_chance'].value:.1f}); "
             f"{m['shared_neighbours'].value:.1f} of {k} are neighbours in both."

@@ -22,10 +22,9 @@ from ..result import CellResult
 from ..runner import Bench
 
 LEGEND = (
-    "E: class energy, by how much the drawing under a label fails to explain the image; "
-    "of the adversarial image but in the first row, whose images are clean.\n"
-    "score: of the detector, the higher the more suspicious. best other: of all labels but the predicted one, the one "
-    "with the lowest energy."
+    "E: the reconstruction error under the label (class energy); the lower, the better the label explains the image. In "
+    "the first row it is of the clean image, else of the adversarial one.\n"
+    "Score: of the detector, the higher the more suspicious. Best other: the label with the lowest E but the predicted."
 )
 
 
@@ -185,7 +184,7 @@ def draw(picked: Sequence[Example], classes: Sequence[str], path: Path, title: s
     """A sheet: a column an input; clean, adversarial, and drawn under three labels, with energies."""
     rows = ("clean", "adversarial", "drawn as predicted", "drawn as best other", "drawn as true label")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.4 + 1.15 * len(picked), 7.4), layout="constrained")
+        figure = Figure(figsize=(1.4 + 1.15 * len(picked), 7.9), layout="constrained")
         axes = figure.subplots(len(rows), len(picked), squeeze=False)
         for column, example in enumerate(picked):
             true, predicted = example.drawings[2][1], example.drawings[0][1]
