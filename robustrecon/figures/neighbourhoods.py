@@ -192,7 +192,7 @@ def _rows(images: Array, styles: Array) -> Array:
     bars = np.full((n, channels, BAR * scale, width), WHITE)
     level = np.arange(BAR * scale, 0, -1)[:, None] / (BAR * scale)
     filled = np.where(styles[:, None] >= level - 0.5 / len(level), GREY, WHITE)
-    filled[:, -1] = BLACK  # the line that they stand on
+    filled[:, -1] = BLACK  # of a bar of 0 too
     left = (width - pitch * styles.shape[1]) // 2
     for column in range(pitch - 1):
         places = left + column + pitch * np.arange(styles.shape[1])

@@ -22,8 +22,8 @@ from ..result import CellResult
 from ..runner import Bench
 
 LEGEND = (
-    "E: the reconstruction error under the label (class energy); the lower, the better the label explains the image. In "
-    "the first row it is of the clean image, else of the adversarial one.\n"
+    "E: the reconstruction error under the label (class energy); the lower, the better the label explains the image. "
+    "In the first row it is of the clean image, else of the adversarial one.\n"
     "Score: of the detector, the higher the more suspicious. Best other: the label with the lowest E but the predicted."
 )
 
