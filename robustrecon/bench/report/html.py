@@ -21,7 +21,8 @@ POLICY = (
     "img-src data: blob:; font-src data:"
 )
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+p { max-width: 75rem }
 img { max-width: 100%; display: block; margin: 1rem 0 }
 pre { overflow-x: auto; background: #f4f4f4; padding: .7rem }
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto }
