@@ -101,12 +101,14 @@ def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
     written = []
     for name, picture in {"": Picture(figure.plot, figure.caption), **figure.further}.items():
         with mpl.rc_context({**plotting.STYLE, "svg.hashsalt": title}):
-            canvas = Figure(figsize=(WIDTH, 4.8), dpi=DPI, layout="compressed")
+            canvas = Figure(figsize=(WIDTH, 4.8), dpi=DPI, layout="constrained")
             picture.plot(axes := canvas.subplots())
             canvas.suptitle(title, fontsize=10)
             canvas.supxlabel(textwrap.fill(picture.caption, LETTERS), fontsize=8)
             if not axes.axison:
                 _fit(canvas, axes)
+            elif axes.images:  # of a fixed shape, which constrained layout does not centre
+                canvas.set_layout_engine("compressed")
             stem = f"{path.name}-{name}" if name else path.name
             written += [plotting.write(canvas, path.with_name(stem + suffix)) for suffix in (".png", ".svg")]
     return written

@@ -81,7 +81,7 @@ class Misclassified(Drawable):
             f"Of n = {len(self.y):,} test images {better.n} are misclassified. For {better.value:.1%} [{low:.1%}, "
             f"{high:.1%}] of these the true label has a lower energy E than the predicted one; for "
             f"{m['another_label_explains_correct_better'].value:.1%} of the correctly classified images another label "
-            "has a lower energy. E is the squared distance between an image and its drawing under a label; p is the "
+            "has a lower energy. E is the class energy: the lower, the better a label explains the image. p is the "
             "softmax probability of the predicted label."
         )
 
