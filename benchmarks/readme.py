@@ -40,9 +40,9 @@ STYLE_MEMORY = "style-memory-fast"  # as the suite calls it
 NETWORKS = {STYLE_MEMORY: "style memory", "style-memory-robust-refine": "robust network"}
 SUMMARY = """\
 MNIST, L∞ 0.3, the first n test images. *Robust risk*: the share of them that are wrong or rejected when clean, or that
-at least one of the attacks turns into a wrong label that is accepted, with its 95 % interval; a lower bound, since better
-attacks may exist. *Aware*: attacks that know the detector. The *undefended classifier* is the style memory without its
-detector."""
+at least one of the attacks turns into a wrong label that is accepted, with its 95 % interval; a lower bound, since
+better attacks may exist. *Aware*: attacks that know the detector. The *undefended classifier* is the style memory
+without its detector."""
 
 
 def summary_table(results: Path) -> str:
