@@ -27,6 +27,7 @@ from .speed.report import SpeedReport
 from .speed.tables import tables
 
 ROOT = Path(__file__).resolve().parents[1]
+PICTURE = "docs/images/examples.png"  # made by benchmarks/readme_picture.py, with a file of what it shows
 DETECTORS = ("label_margin", "global_error")
 WORST_CASE = """\
 With 95 % Clopper-Pearson intervals. †: all attacks that know the detector tripped a failure check, so the figure may be
@@ -43,6 +44,21 @@ MNIST, L∞ 0.3, the first n test images. *Robust risk*: the share of them that 
 at least one of the attacks turns into a wrong label that is accepted, with its 95 % interval; a lower bound, since
 better attacks may exist. *Aware*: attacks that know the detector. The *undefended classifier* is the style memory
 without its detector."""
+
+
+def examples(results: Path) -> str:
+    """The README's picture, with a caption that says how its images were chosen."""
+    told = json.loads((results.parent / PICTURE).with_suffix(".json").read_text())
+    caption = (
+        f"{told['attack']} (L∞ {told['eps']:g}) turned {told['broken']} of the first {told['n']} MNIST test images "
+        f"into other digits for `{told['model']}`, and `{told['detector']}`, at a false-alarm rate of "
+        f"{100 * told['alpha']:g} %, rejected {told['rejected']} of these. Shown, from the first "
+        f"on: {told['shown_rejected']} that it rejected, {told['shown_accepted']} that it accepted. E is the "
+        "reconstruction error under a label; an image is rejected where the predicted label's E exceeds the best other "
+        "label's by more than the calibrated threshold. This attack does not know the detector."
+    )
+    alt = "Clean and adversarial digits, the network's drawings of them under two labels, and the verdicts"
+    return f"![{alt}]({PICTURE})\n\n" + textwrap.fill(caption, 120, break_on_hyphens=False)
 
 
 def summary_table(results: Path) -> str:
@@ -152,6 +168,7 @@ def _pivot(rows: Sequence[Row]) -> str:
 
 
 TABLES = {
+    "examples": examples,
     "summary": summary_table,
     "worst case": worst_case_table,
     "results": results_tables,
