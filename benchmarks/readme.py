@@ -65,11 +65,10 @@ def summary_table(results: Path) -> str:
     """The README's small table: what the detector and the robust training are worth at one budget."""
     folder = results / "robust"
     report = SuiteReport.from_json(json.loads((folder / "report.json").read_text()))
-    stored = [store.read(folder / path) for path in report.cells]
     of_classifier = [
         replace(cell, metrics=measure(cell.images, math.inf))  # a detector that rejects nothing
-        for cell in stored
-        if isinstance(cell, CellResult) and cell.key.model == STYLE_MEMORY
+        for path in report.cells
+        if STYLE_MEMORY in Path(path).parts and isinstance(cell := store.read(folder / path), CellResult)
     ]
     by_name = {UNDEFENDED: _at_summary(worst_case(of_classifier), STYLE_MEMORY)}
     by_name |= {name: _at_summary(report.worst_case, model) for model, name in NETWORKS.items()}
