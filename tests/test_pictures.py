@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from robustrecon import plotting
+from robustrecon import DefendedClassifier, StyleMemoryNet, plotting
 from robustrecon.bench import store
 from robustrecon.bench.report import examples, html, interactive, still
 from robustrecon.bench.report.curves import Curves, Legend, Line, Panel, roc_curves
@@ -92,6 +92,16 @@ def test_an_example_sheet_explains_its_letters(drawn: list[Figure], tmp_path: Pa
     examples.draw([example], ("zero", "one"), tmp_path / "examples.png", "title")
     assert drawn[0].get_supxlabel().startswith("E: ")
     assert any("predicted one" in axes.get_title() for axes in drawn[0].axes)
+
+
+def test_a_sheet_shows_energies_that_its_detector_does_not_look_at() -> None:
+    x = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    defended = DefendedClassifier(StyleMemoryNet(10).eval(), "msp").calibrate(x, 0.5)
+    wrong = (defended.inspect(x).label + 1) % 10
+    picked = examples.pick_examples(defended, x, x, wrong, most=2)
+    assert len(picked) == 2
+    assert picked[0].drawings[0][2] >= 0
+    assert picked[0].clean_energy == pytest.approx(picked[0].drawings[2][2])  # nothing was changed
 
 
 class Squares(Drawable):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ...defence import DefendedClassifier
+from ...detectors import Evidence
 from ...files import slug
 from ...plotting import COLOURS, STYLE, write
 from .. import store
@@ -161,11 +162,11 @@ def pick_examples(
         return []
     x, predicted, true = adversarial[chosen], verdict.label[chosen], y[chosen]
     with torch.no_grad():
-        energies = defended.class_energies(x)
+        energies = Evidence(defended.model, x).energies  # whether or not the detector looks at them
         best_other = energies.scatter(1, predicted[:, None], float("inf")).argmin(1)
         labels = torch.stack([predicted, best_other, true], dim=1)
         drawn = torch.stack([reconstruct(x, column) for column in labels.T], dim=1).cpu()
-        clean_energies = defended.class_energies(clean[chosen]).gather(1, true[:, None])[:, 0]
+        clean_energies = Evidence(defended.model, clean[chosen]).energies.gather(1, true[:, None])[:, 0]
     costs = energies.gather(1, labels)
     return [
         Example(
