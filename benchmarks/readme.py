@@ -19,7 +19,6 @@ from robustrecon.bench.key import budget
 from robustrecon.bench.report import cells, text, worst_tables
 from robustrecon.bench.report.cells import Row
 from robustrecon.bench.report.suite import SuiteReport
-from robustrecon.bench.result import CellResult
 from robustrecon.bench.worst_case import WorstCase, worst_case
 from robustrecon.files import atomic_write
 
@@ -67,8 +66,7 @@ def summary_table(results: Path) -> str:
     report = SuiteReport.from_json(json.loads((folder / "report.json").read_text()))
     of_classifier = [
         replace(cell, metrics=measure(cell.images, math.inf))  # a detector that rejects nothing
-        for path in report.cells
-        if STYLE_MEMORY in Path(path).parts and isinstance(cell := store.read(folder / path), CellResult)
+        for cell in store.read_folder(folder / SUMMARY_DATA / STYLE_MEMORY).results
     ]
     by_name = {UNDEFENDED: _at_summary(worst_case(of_classifier), STYLE_MEMORY)}
     by_name |= {name: _at_summary(report.worst_case, model) for model, name in NETWORKS.items()}
