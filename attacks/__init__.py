@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .adapters.torchattacks import TorchattacksFGSM, TorchattacksPGD
     from .base import Attack, IterativeAttack, Outcome
     from .bpda import BPDA
-    from .catalogue import CATALOGUE, RENAMED_PARAMETERS, current_parameters, engine_of, has_parameter, load
+    from .catalogue import CATALOGUE, PRECISIONS, RENAMED_PARAMETERS, current_parameters, engine_of, has_parameter, load
     from .checks import CHECKED, CHECKS, Check, check
     from .detector_aware.apgd import BestPoints, Evaluation
     from .detector_aware.base import DetectorAware
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
     from .images import check_images
     from .pgd import FGSM, PGD
-    from .precision import PRECISIONS, bfloat16_unit, in_precision, resolve_precision
+    from .precision import bfloat16_unit, in_precision, resolve_precision
     from .runtime import evaluating, frozen, frozen_eval, seed_everything, seeded
     from .threat import L2, Linf, Threat, threat_model
     from .worst_case import (
@@ -62,7 +62,7 @@ _HOME = {
     "FGSM": "pgd",
     "L2": "threat",
     "PGD": "pgd",
-    "PRECISIONS": "precision",
+    "PRECISIONS": "catalogue",
     "RENAMED_PARAMETERS": "catalogue",
     "ApgdCe": "adapters.autoattack",
     "ApgdT": "adapters.autoattack",

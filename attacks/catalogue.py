@@ -1,4 +1,4 @@
-"""Attacks by name: a description, the publication and the engines that offer each."""
+"""Attacks by name: a description, the publication and the engines that offer each; known without importing torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .base import Attack
 from .errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from .base import Attack
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""What an attack can be asked to search in."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,8 @@ def load(name: str, engine: str | None = None, **parameters: Any) -> Attack:
     Raises:
         InputError: unknown name or engine, a parameter that the attack does not have or that is out of range.
     """
+    from .base import Attack
+
     factory, fixed = _factory(name, engine)
     accepted = _parameters(factory, fixed)
     for parameter in parameters:
