@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from .adapters.torchattacks import TorchattacksFGSM, TorchattacksPGD
     from .base import Attack, IterativeAttack, Outcome
     from .bpda import BPDA
-    from .catalogue import CATALOGUE, PRECISIONS, RENAMED_PARAMETERS, current_parameters, engine_of, has_parameter, load
+    from .catalogue import (
+        CATALOGUE,
+        PRECISIONS,
+        RENAMED_PARAMETERS,
+        current_parameters,
+        engine_of,
+        has_parameter,
+        import_factory,
+        load,
+    )
     from .checks import CHECKED, CHECKS, Check, check
     from .detector_aware.apgd import BestPoints, Evaluation
     from .detector_aware.base import DetectorAware
@@ -35,6 +44,8 @@ if TYPE_CHECKING:
     from .errors import InputError, NonFiniteLoss, nearest, unknown_name
     from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
     from .images import check_images
+    from .objective import AttackObjective
+    from .parameters import Parameter, parameters_of, read_number, read_parameter
     from .pgd import FGSM, PGD
     from .precision import bfloat16_unit, in_precision, resolve_precision
     from .runtime import evaluating, frozen, frozen_eval, seed_everything, seeded
@@ -89,6 +100,7 @@ _HOME = {
     "NonFiniteLoss": "errors",
     "OrthogonalPGD": "detector_aware.selective",
     "Outcome": "base",
+    "Parameter": "parameters",
     "Reconstructive": "detector_aware.reconstructive",
     "RejectingClassifier": "detector_aware.rejecting",
     "ScoredVictim": "goals",
@@ -112,9 +124,13 @@ _HOME = {
     "frozen": "runtime",
     "frozen_eval": "runtime",
     "has_parameter": "catalogue",
+    "import_factory": "catalogue",
     "in_precision": "precision",
     "load": "catalogue",
     "nearest": "errors",
+    "parameters_of": "parameters",
+    "read_number": "parameters",
+    "read_parameter": "parameters",
     "resolve_precision": "precision",
     "seed_everything": "runtime",
     "seeded": "runtime",
@@ -161,6 +177,7 @@ __all__ = [
     "NonFiniteLoss",
     "OrthogonalPGD",
     "Outcome",
+    "Parameter",
     "Reconstructive",
     "RejectingClassifier",
     "ScoredVictim",
@@ -184,9 +201,13 @@ __all__ = [
     "frozen",
     "frozen_eval",
     "has_parameter",
+    "import_factory",
     "in_precision",
     "load",
     "nearest",
+    "parameters_of",
+    "read_number",
+    "read_parameter",
     "resolve_precision",
     "seed_everything",
     "seeded",

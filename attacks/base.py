@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from .catalogue import PRECISIONS
 from .errors import InputError, NonFiniteLoss, raise_if_nonfinite, unknown_name
 from .goals import Goal, Misclassified, Undetected, require_gradient
 from .images import check_images
 from .objective import nearness
-from .precision import PRECISIONS, in_precision, resolve_precision
+from .precision import in_precision, resolve_precision
 from .runtime import frozen_eval, seeded
 from .threat import NORMS, Threat, threat_model
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .data import load_data
     from .defence import DefendedClassifier
     from .models import EnergyModel, StyleMemoryNet, load
+    from .models.wrappers import LogitsOf, Normalized
     from .training import train
     from .types import InputError, Verdict
 
@@ -23,6 +24,8 @@ _HOME = {
     "DefendedClassifier": "defence",
     "EnergyModel": "models",
     "InputError": "attacks",
+    "LogitsOf": "models.wrappers",
+    "Normalized": "models.wrappers",
     "StyleMemoryNet": "models",
     "Verdict": "types",
     "load": "models",
@@ -36,6 +39,8 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "load",
     "StyleMemoryNet",
     "EnergyModel",
+    "Normalized",
+    "LogitsOf",
     "DefendedClassifier",
     "load_results",
     "Verdict",

@@ -9,11 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .combination import AnyOf
     from .base import Detector, Evidence, FittedDetector, FunctionDetector, Score, gathered
     from .catalogue import DEFAULTS, PLACES, check_name, current_name, former_name
+    from .combination import AnyOf
     from .conformal import Calibration, calibrate, check_tells_apart, images_needed, saved_calibration
-    from .named import DETECTORS, any_of, applicable, as_detector, check_methods, listing, load_detector, parts, saved_detector
+    from .named import (
+        DETECTORS,
+        any_of,
+        applicable,
+        as_detector,
+        check_methods,
+        listing,
+        load_detector,
+        parts,
+        saved_detector,
+    )
 
 # No name may equal that of a submodule: importing the submodule would replace it.
 _HOME = {

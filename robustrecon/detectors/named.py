@@ -9,9 +9,9 @@ from textwrap import indent
 from torch import nn
 
 from ..types import InputError
-from .combination import AnyOf
 from .base import Detector, FunctionDetector, Score
 from .catalogue import PLACES, check_name, current_name, names_in
+from .combination import AnyOf
 
 
 def _found(place: str) -> type[Detector]:

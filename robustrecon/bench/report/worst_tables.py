@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..key import budget
+from ..key import budget, radius
 from ..worst_case import AttackCount, WorstCase
 from .curves import place_of_entry
 from .text import Table, bounded, doubted, percent
@@ -79,7 +79,7 @@ def broken_tables(entries: Sequence[WorstCase]) -> list[Table]:
             first = next(iter(by_detector.values()))
             aware = "yes" if first.knows_detector else "no"
             figures = [_broken(by_detector.get(detector)) for detector in detectors]
-            rows.append([f"{eps:g}", title, aware, str(first.images), *figures])
+            rows.append([radius(eps), title, aware, str(first.images), *figures])
         made.append(Table(f"What each attack broke: {', '.join(place)}", BROKEN if not made else "", rows))
     return made
 
