@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bench import load_results
+    from .bench import BenchmarkResult, benchmark, load_results
     from .data import load_data
     from .defence import DefendedClassifier
     from .models import EnergyModel, StyleMemoryNet, load
@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 _MODULES = ("attacks", "figures")
 _HOME = {
+    "BenchmarkResult": "bench",
     "DefendedClassifier": "defence",
     "EnergyModel": "models",
     "InputError": "attacks",
@@ -28,6 +29,7 @@ _HOME = {
     "Normalized": "models.wrappers",
     "StyleMemoryNet": "models",
     "Verdict": "types",
+    "benchmark": "bench",
     "load": "models",
     "load_data": "data",
     "load_results": "bench",
@@ -42,6 +44,8 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "Normalized",
     "LogitsOf",
     "DefendedClassifier",
+    "benchmark",
+    "BenchmarkResult",
     "load_results",
     "Verdict",
     "InputError",

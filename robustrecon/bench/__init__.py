@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .call import BenchmarkResult, benchmark
     from .frame import load_results
     from .key import CellKey
     from .metrics import measure
@@ -22,9 +23,11 @@ _HOME = {
     "AttackConfig": "plan",
     "BenchmarkModel": "model",
     "BenchmarkPlan": "plan",
+    "BenchmarkResult": "call",
     "CellFailure": "result",
     "CellKey": "key",
     "CellResult": "result",
+    "benchmark": "call",
     "load_benchmark_model": "model",
     "load_results": "frame",
     "measure": "metrics",
@@ -35,9 +38,11 @@ __all__ = [
     "AttackConfig",
     "BenchmarkModel",
     "BenchmarkPlan",
+    "BenchmarkResult",
     "CellFailure",
     "CellKey",
     "CellResult",
+    "benchmark",
     "load_benchmark_model",
     "load_results",
     "measure",

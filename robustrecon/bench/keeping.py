@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -89,7 +90,7 @@ class InMemory:
         self.images.pop(key.path, None)
 
 
-def copy(cells: list[Cell], kept: Keeper, root: Path) -> list[Path]:
+def copy(cells: Sequence[Cell], kept: Keeper, root: Path) -> list[Path]:
     """Write cells, and the images that are kept with them, to files below `root`; returns the cells' files.
 
     Raises:
