@@ -180,7 +180,7 @@ def _target(
 def _own_data(data: Sequence[Any], model: nn.Module, classes: Sequence[str] | None) -> Dataset:
     """(x_test, y_test, x_calibration), or (labelled x_test, x_calibration), as a data set without a training part."""
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        got = f"{len(data)} parts" if isinstance(data, (tuple, list)) else type(data).__name__
+        got = f"{type(data).__name__} of {len(data)}" if isinstance(data, (tuple, list)) else type(data).__name__
         raise InputError(f"data: got {got}, must be a data set, its name, or (x_test, y_test, x_calibration)")
     shape = getattr(model, "image_shape", None)
     x, y = as_images_and_labels(data[0], shape, "x_test")

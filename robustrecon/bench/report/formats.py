@@ -13,15 +13,13 @@ from ..worst_case import worst_case
 from . import cells as report
 from . import terminal, text
 
-FORMATS = ("table", "markdown", "csv", "json", "latex")
-
 
 def of_cells(cells: Sequence[Cell], format: str) -> str:
     """Cells of one model, with the worst case over them: what `robustrecon bench` prints.
 
     Args:
         cells: of one run.
-        format: one of `FORMATS`.
+        format: table, markdown, csv, json or latex.
     """
     if format == "table":
         return terminal.printed(cells)
@@ -39,7 +37,7 @@ def of_frame(frame: pd.DataFrame, format: str, columns: report.Columns = report.
 
     Args:
         frame: of `load_results`.
-        format: one of `FORMATS`; csv and json have every figure in full precision.
+        format: table, markdown, csv, json or latex; csv and json have every figure in full precision.
         columns: of a Markdown or LaTeX table.
     """
     if format == "table":

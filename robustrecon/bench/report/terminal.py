@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
@@ -11,7 +12,7 @@ from ..key import radius
 from ..result import Cell, measured
 from ..worst_case import WorstCase, worst_case
 from .cells import Columns, caveat, failures, title
-from .text import aligned, decimals, doubted
+from .text import WIDTH, aligned, decimals, doubted
 from .worst_tables import doubts, strongest
 
 LEGEND = """\
@@ -21,7 +22,8 @@ AUROC        how well the score tells successful adversarial images from clean o
 undetected   share of all images, in %, that end with a wrong label and are accepted
 robust risk  share of images, in %, that are wrong or rejected when clean, or end wrong and accepted; with its
              95 % interval; the lower the better
-\N{DAGGER}            a check fired: the attack may have failed, so the figures beside it may flatter the defence"""
+\N{DAGGER}            a check fired: the attack may have failed, so the figures beside it may flatter the defence; of a
+             worst case: no attack that knows the detector passed its checks"""
 SHARED = ["data", "model", "weights", "n", "alpha", "norm"]  # what the rows of one table have in common
 
 COLUMNS: Columns = {
@@ -39,7 +41,8 @@ COLUMNS: Columns = {
 def printed(cells: Sequence[Cell]) -> str:
     """What a benchmark prints of its cells."""
     worst = [entry for entry in worst_case(cells) if len(entry.attacks) > 1]
-    parts = [*tables(frame_of(measured(cells))), *([worst_table(worst)] if worst else []), LEGEND, caveat(cells)]
+    said = textwrap.fill(caveat(cells), WIDTH)
+    parts = [*tables(frame_of(measured(cells))), *([worst_table(worst)] if worst else []), LEGEND, said]
     return "\n\n".join([*parts, *failures(cells)])
 
 

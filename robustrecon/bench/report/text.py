@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+WIDTH = 100  # columns of a terminal
+
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -65,7 +67,7 @@ def grid(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def aligned(rows: Sequence[Sequence[str]], width: int = 100) -> str:
+def aligned(rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
     """A heading and rows in columns for a terminal; the widest cells go on in a second line where they must."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8:
