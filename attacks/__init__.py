@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .errors import InputError, NonFiniteLoss, nearest, unknown_name
     from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
     from .images import check_images
+    from .listing import Description, describe
     from .objective import AttackObjective
     from .parameters import Parameter, parameters_of, read_number, read_parameter
     from .pgd import FGSM, PGD
@@ -84,6 +85,7 @@ _HOME = {
     "BestPoints": "detector_aware.apgd",
     "Check": "checks",
     "ClassifierAttack": "detector_aware.rejecting",
+    "Description": "listing",
     "DetectorAware": "detector_aware.base",
     "Evaluation": "detector_aware.apgd",
     "FabT": "adapters.autoattack",
@@ -119,6 +121,7 @@ _HOME = {
     "check": "checks",
     "check_images": "images",
     "current_parameters": "catalogue",
+    "describe": "listing",
     "engine_of": "catalogue",
     "evaluating": "runtime",
     "frozen": "runtime",
@@ -161,6 +164,7 @@ __all__ = [
     "BestPoints",
     "Check",
     "ClassifierAttack",
+    "Description",
     "DetectorAware",
     "Evaluation",
     "FabT",
@@ -196,6 +200,7 @@ __all__ = [
     "check",
     "check_images",
     "current_parameters",
+    "describe",
     "engine_of",
     "evaluating",
     "frozen",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from inspect import getdoc
 from textwrap import indent
+from typing import TypedDict
 
 from torch import nn
 
 from ..types import InputError
-from .base import Detector, FunctionDetector, Score
+from .base import Detector, FittedDetector, FunctionDetector, Score
 from .catalogue import PLACES, check_name, current_name, names_in
 from .combination import AnyOf
+
+_NEEDS = {"class_energies": "class energies", "reconstruct": "reconstructions"}
 
 
 def _found(place: str) -> type[Detector]:
@@ -107,11 +110,48 @@ def saved_detector(stored: object, given: Detector | AnyOf | None, where: str) -
     return given
 
 
+class Description(TypedDict):
+    """What there is to know of a detector before it is used.
+
+    `needs` says what it asks for; a model has `requires` for it, beside its logits.
+    """
+
+    name: str
+    formula: str
+    source: str
+    needs: list[str]
+    requires: list[str]
+    differentiable: bool
+
+
+def describe(name: str) -> Description:
+    """The detector of the catalogue called `name`.
+
+    Raises:
+        InputError: unknown name.
+    """
+    check_name(name)
+    detector = DETECTORS[name]
+    formula, _, source = (getdoc(detector) or "").partition("\n\n")
+    needs = [_NEEDS.get(method, method) for method in detector.requires] or ["logits alone"]
+    if issubclass(detector, FittedDetector):
+        needs.append("training images")
+    return Description(
+        name=name,
+        formula=formula,
+        source=source,
+        needs=needs,
+        requires=list(detector.requires),
+        differentiable=detector.differentiable,
+    )
+
+
 def listing() -> str:
     """Every detector with what it computes and where it was published, as text."""
     lines = []
-    for name, detector in DETECTORS.items():
-        formula, _, source = (getdoc(detector) or "").partition("\n\n")
-        lines += [f"{name}: {formula}", indent(source, "    ")]
+    for known in map(describe, DETECTORS):
+        has = "a gradient" if known["differentiable"] else "no gradient: attacks that follow it refuse it"
+        needs = f"needs {' and '.join(known['needs'])}; its score has {has}"
+        lines += [f"{known['name']}: {known['formula']}", indent(f"{needs}\n{known['source']}", "    ")]
     joint = "any_of(NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni)"
     return "\n".join([*lines, joint])
