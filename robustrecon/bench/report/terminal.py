@@ -18,10 +18,11 @@ from .worst_tables import doubts, strongest
 LEGEND = """\
 aware        whether the attack knows the detector
 acc.         accuracy under attack, in %; images that are wrong when clean count as wrong
-AUROC        how well the score tells successful adversarial images from clean ones: 1 always, 0.5 not at all
+AUROC        how well the score tells successful adversarial images from clean ones: 1 is always, 0.5 is
+             not at all
 undetected   share of all images, in %, that end with a wrong label and are accepted
-robust risk  share of images, in %, that are wrong or rejected when clean, or end wrong and accepted; with its
-             95 % interval; the lower the better
+robust risk  share of images, in %, that are wrong or rejected when clean, or end wrong and accepted;
+             with its 95 % interval; the lower the better
 \N{DAGGER}            a check fired: the attack may have failed, so the figures beside it may flatter the defence; of a
              worst case: no attack that knows the detector passed its checks"""
 SHARED = ["data", "model", "weights", "n", "alpha", "norm"]  # what the rows of one table have in common
@@ -52,10 +53,11 @@ def tables(frame: pd.DataFrame) -> list[str]:
     for (data, model, _, n, alpha, norm), rows in frame.groupby(SHARED, sort=False):
         clean = rows.drop_duplicates("detector")
         rejected = ", ".join(f"{row.detector} {_percent(row.clean_rejection_rate)} %" for row in clean.itertuples())
-        heading = (
-            f"{data}, {model}: {norm}, the first {n} test images, false-alarm rate at most {alpha:g}\n"
-            f"clean: accuracy {_percent(clean.clean_accuracy.iloc[0])} %, rejected by {rejected}"
+        lines = (
+            f"{data}, {model}: {norm}, the first {n} test images, false-alarm rate at most {alpha:g}",
+            f"clean: accuracy {_percent(clean.clean_accuracy.iloc[0])} %, rejected by {rejected}",
         )
+        heading = "\n".join(textwrap.fill(line, WIDTH) for line in lines)
         body = [[show(row) for show in COLUMNS.values()] for row in rows.itertuples(index=False)]
         made.append(f"{heading}\n\n{aligned([list(COLUMNS), *body])}")
     return made
