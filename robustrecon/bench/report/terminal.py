@@ -18,13 +18,13 @@ from .worst_tables import doubts, strongest
 LEGEND = """\
 aware        whether the attack knows the detector
 acc.         accuracy under attack, in %; images that are wrong when clean count as wrong
-AUROC        how well the score tells successful adversarial images from clean ones: 1 is always, 0.5 is
-             not at all
+AUROC        how well the score tells successful adversarial images from clean ones: 1 is always, 0.5
+             is not at all
 undetected   share of all images, in %, that end with a wrong label and are accepted
-robust risk  share of images, in %, that are wrong or rejected when clean, or end wrong and accepted;
-             with its 95 % interval; the lower the better
-\N{DAGGER}            a check fired: the attack may have failed, so the figures beside it may flatter the defence; of a
-             worst case: no attack that knows the detector passed its checks"""
+robust risk  share of images, in %, that are wrong or rejected when clean, or end wrong and
+             accepted; with its 95 % interval; the lower the better
+†            a check fired: the attack may have failed, and the figures beside it may be too good; of
+             a worst case: no attack that knows the detector passed its checks"""
 SHARED = ["data", "model", "weights", "n", "alpha", "norm"]  # what the rows of one table have in common
 
 COLUMNS: Columns = {
