@@ -18,8 +18,8 @@ from .worst_tables import doubts, strongest
 LEGEND = """\
 aware        whether the attack knows the detector
 acc.         accuracy under attack, in %; images that are wrong when clean count as wrong
-AUROC        how well the score tells successful adversarial images from clean ones: 1 is always, 0.5
-             is not at all
+AUROC        how well the score tells successful adversarial images from clean ones: 1 is always,
+             0.5 is not at all
 undetected   share of all images, in %, that end with a wrong label and are accepted
 robust risk  share of images, in %, that are wrong or rejected when clean, or end wrong and
              accepted; with its 95 % interval; the lower the better
