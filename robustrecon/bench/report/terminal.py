@@ -23,8 +23,8 @@ AUROC        how well the score tells successful adversarial images from clean o
 undetected   share of all images, in %, that end with a wrong label and are accepted
 robust risk  share of images, in %, that are wrong or rejected when clean, or end wrong and
              accepted; with its 95 % interval; the lower the better
-†            a check fired: the attack may have failed, and the figures beside it may be too good; of
-             a worst case: no attack that knows the detector passed its checks"""
+†            a check fired: the attack may have failed, and the figures beside it may be too good;
+             of a worst case: no attack that knows the detector passed its checks"""
 SHARED = ["data", "model", "weights", "n", "alpha", "norm"]  # what the rows of one table have in common
 
 COLUMNS: Columns = {
