@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bench import load_results
+    from .bench import BenchmarkResult, benchmark, load_results
     from .data import load_data
     from .defence import DefendedClassifier
     from .models import EnergyModel, StyleMemoryNet, load
+    from .models.wrappers import LogitsOf, Normalized
     from .training import train
     from .types import InputError, Verdict
 
@@ -20,11 +21,15 @@ __version__ = "0.1.0"
 
 _MODULES = ("attacks", "figures")
 _HOME = {
+    "BenchmarkResult": "bench",
     "DefendedClassifier": "defence",
     "EnergyModel": "models",
     "InputError": "attacks",
+    "LogitsOf": "models.wrappers",
+    "Normalized": "models.wrappers",
     "StyleMemoryNet": "models",
     "Verdict": "types",
+    "benchmark": "bench",
     "load": "models",
     "load_data": "data",
     "load_results": "bench",
@@ -36,7 +41,11 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "load",
     "StyleMemoryNet",
     "EnergyModel",
+    "Normalized",
+    "LogitsOf",
     "DefendedClassifier",
+    "benchmark",
+    "BenchmarkResult",
     "load_results",
     "Verdict",
     "InputError",

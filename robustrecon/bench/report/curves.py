@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 from ...plotting import COLOURS, THIN, widths
+from ..key import radius
 from ..metrics import roc_of_successes
 from ..result import CellResult
 from ..worst_case import WorstCase
@@ -191,7 +192,7 @@ def heat_map(results: Sequence[CellResult]) -> HeatMap:
         grid = [[at.get((attack, detector)) for detector in detectors] for attack in attacks]
         panels.append(
             HeatPanel(
-                title=f"eps {eps:g}",
+                title=f"eps {radius(eps)}",
                 values=tuple(
                     tuple(result.metrics.undetected_success if result else None for result in row) for row in grid
                 ),

@@ -16,7 +16,6 @@ from ...defence import DefendedClassifier
 from ...detectors import Evidence
 from ...files import slug
 from ...plotting import COLOURS, STYLE, write
-from .. import store
 from ..model import BenchmarkModel
 from ..plan import AttackConfig
 from ..result import CellResult
@@ -79,7 +78,7 @@ def sheets(bench: Bench, results: Sequence[CellResult], folder: Path, most: int 
     for result in results:
         groups.setdefault((result.key.detector, result.key.budget), []).append(result)
     for (detector, budget), cells in groups.items():
-        kept = [kept for cell in cells if (kept := store.read_images(bench.root, cell.key))]
+        kept = [kept for cell in cells if (kept := bench.kept.read_images(cell.key))]
         chosen = _in_turn([[(int(i), x) for i, x in zip(*pair, strict=True)] for pair in kept], most)
         if not chosen:
             continue
