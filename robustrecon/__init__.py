@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bench import load_results
     from .data import load_data
-    from .defence import DefendedClassifier
+    from .defence import DefendedClassifier, load_defended
     from .models import EnergyModel, StyleMemoryNet, load
     from .training import train
     from .types import InputError, Verdict
@@ -27,6 +27,7 @@ _HOME = {
     "Verdict": "types",
     "load": "models",
     "load_data": "data",
+    "load_defended": "defence",
     "load_results": "bench",
     "train": "training",
 }
@@ -37,6 +38,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "StyleMemoryNet",
     "EnergyModel",
     "DefendedClassifier",
+    "load_defended",
     "load_results",
     "Verdict",
     "InputError",

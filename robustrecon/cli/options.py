@@ -15,3 +15,14 @@ DataDir = Annotated[Path, typer.Option(help="Where the data is, or is downloaded
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Alpha = Annotated[float, typer.Option(help="Bound on the false-alarm rate, in (0, 1).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Detector = Annotated[
+    str | None,
+    typer.Option(help="A detector (see `robustrecon detectors`) or 'any_of(NAME,NAME)'; label_margin by default."),
+]
+CalibrationData = Annotated[
+    str | None,
+    typer.Option(
+        help="Calibrate on this data: a data set's name, or folder:PATH where the model's own has moved. By default "
+        "the scores that come with the model, or else the data that it was trained on."
+    ),
+]
