@@ -61,15 +61,13 @@ def test_shipped_scores_are_those_of_the_calibration_part(digits: Dataset) -> No
 
 
 def test_stored_scores_calibrate_as_the_data_does(model_dir: Path, digits: Dataset, here: Path) -> None:
-    for detector in ("label_margin", "any_of(msp,global_error)"):
-        stored = load_defended(model_dir, detector, 0.1)
-        computed = DefendedClassifier(load(model_dir), detector).calibrate(digits.calibration.head(100), 0.1)
-        assert stored.calibration is not None
-        assert computed.calibration is not None
-        assert stored.calibration.thresholds == pytest.approx(computed.calibration.thresholds, rel=1e-4, abs=1e-4)
-        assert stored.classes == digits.classes
-        verdict, expected = stored.inspect(digits.test.x[:20]), computed.inspect(digits.test.x[:20])
-        torch.testing.assert_close(verdict.p_value, expected.p_value, atol=0.02, rtol=0)
+    detector = "any_of(msp,label_margin)"
+    stored = load_defended(model_dir, detector, 0.1)
+    computed = DefendedClassifier(load(model_dir), detector).calibrate(digits.calibration, 0.1)
+    assert stored.calibration is not None
+    assert computed.calibration is not None
+    assert stored.calibration.thresholds == pytest.approx(computed.calibration.thresholds, rel=1e-4, abs=1e-4)
+    assert stored.classes == digits.classes
 
 
 def test_a_model_without_scores_is_calibrated_on_its_data(model_dir: Path, here: Path) -> None:

@@ -87,7 +87,7 @@ def read(file: str | Path, model: nn.Module, fingerprint: str | None) -> dict[st
         raise InputError(f"{file}: holds {KIND} of version {version}, must be of version {VERSION}; {anew}")
     if saved.card.get("weights") != _weights(model):
         raise InputError(f"{file}: holds {KIND} of other weights than the model has; {anew}")
-    if saved.card["data"]["fingerprint"] != fingerprint:
+    if saved.card.get("data", {}).get("fingerprint") != fingerprint:
         raise InputError(f"{file}: holds {KIND} of other data than the model was trained on; {anew}")
     return saved.tensors
 
