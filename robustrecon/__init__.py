@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bench import BenchmarkResult, benchmark, load_results
     from .data import load_data
-    from .defence import DefendedClassifier
+    from .defence import DefendedClassifier, load_defended
     from .models import EnergyModel, StyleMemoryNet, load
     from .models.wrappers import LogitsOf, Normalized
     from .training import train
@@ -32,6 +32,7 @@ _HOME = {
     "benchmark": "bench",
     "load": "models",
     "load_data": "data",
+    "load_defended": "defence",
     "load_results": "bench",
     "train": "training",
 }
@@ -44,6 +45,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "Normalized",
     "LogitsOf",
     "DefendedClassifier",
+    "load_defended",
     "benchmark",
     "BenchmarkResult",
     "load_results",

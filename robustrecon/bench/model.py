@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from torch import Tensor, nn
 from .. import attacks, checkpoint
 from ..data import Dataset, load_data
 from ..data.overlap import check_unseen
-from ..defence import SAVED_KIND, DefendedClassifier
+from ..defence.loading import check_fits, load_finished
 from ..detectors import Evidence
 from ..files import slug
-from ..models import load, load_with_card, read, trained_on
+from ..models import load, trained_on
 from ..runtime import device_of, evaluating, resolve_device
 from ..training import train
 from ..types import InputError
@@ -86,26 +85,15 @@ def load_benchmark_model(
         dataset = _dataset(data, "digits", data_dir)
         model = RUNS / slug(dataset.name)
         _train_default(dataset, model, device, progress)
-        loaded, card = load_with_card(model)
+        loaded, card = load_finished(model)
     elif is_factory(model):
         dataset = _dataset(data, "digits", data_dir)
         return own_model(loaded_module(model).to(place), str(model), dataset)
     else:
-        loaded, card = load_with_card(model)
+        loaded, card = load_finished(model)
         dataset = _dataset(data, card.get("data", {}).get("name", "digits"), data_dir)
-    if card.get("kind") == SAVED_KIND:
-        raise InputError(
-            f"model: {model} is a calibrated classifier, must be a trained model, which is calibrated anew"
-        )
-    if not card.get("finished", True):
-        raise InputError(f"model: {model} is unfinished, at epoch {card['epoch']}; go on with train --resume")
-    if loaded.image_shape != dataset.image_shape or loaded.n_classes != dataset.n_classes:
-        raise InputError(
-            f"data: {dataset.name} has {dataset.n_classes} classes of {dataset.image_shape} images, must have "
-            f"{loaded.n_classes} of {loaded.image_shape} for the model {model}"
-        )
+    check_fits(dataset, loaded, card, model)
     before = card.get("data", {})
-    _check_same_split(dataset, before, model)
     recipe = card.get("recipe", {}).get("name")
     name = f"{loaded.name}-{recipe}" if recipe else loaded.name
     if before.get("name", dataset.name) != dataset.name:
@@ -174,24 +162,6 @@ def logits_of_one(model: nn.Module, x: Tensor) -> Tensor:
         ) from error
 
 
-def _check_same_split(data: Dataset, before: Mapping[str, object], model: str | Path) -> None:
-    """Whether data of the name that a model was trained on is still split as it was then.
-
-    Args:
-        data: what it is to be calibrated and tested on.
-        before: what its card says of the data that it was trained on.
-        model: its path, for the message.
-
-    Raises:
-        InputError: the data has changed since the training, so that it is split in another way.
-    """
-    if before.get("name") == data.name and before.get("fingerprint") != data.fingerprint:
-        raise InputError(
-            f"data: {data.name} has changed since {model} was trained on it, so that calibration and test images "
-            "may be among those it was trained on; train anew"
-        )
-
-
 def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> None:
     """Train the default model for `data` unless that was done before; go on where a killed run stopped."""
     if (out / checkpoint.MODEL_FILE).exists():
@@ -204,36 +174,3 @@ def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> Non
             return
     print(f"no --model given: training the default one for {data.name}, kept in {out}", file=sys.stderr)
     train(data, out, device=device, resume=(out / checkpoint.MODEL_FILE).exists(), progress=progress)
-
-
-def load_defended(
-    model: str | Path,
-    detector: str | None = None,
-    alpha: float | None = None,
-    data_dir: str | Path = "data",
-    device: str = "auto",
-) -> DefendedClassifier:
-    """A calibrated classifier.
-
-    Args:
-        model: what `DefendedClassifier.save` wrote, or a trained model, which is calibrated on the calibration
-            part of the data it was trained on.
-        detector, alpha: for a trained model; "label_margin" and 0.05 by default.
-        data_dir: where a trained model's data is.
-        device: to judge on.
-
-    Raises:
-        InputError: no such model or data, or a detector or alpha for a classifier that is calibrated already.
-    """
-    card = read(model).card
-    if card.get("kind") == SAVED_KIND:
-        if detector is not None or alpha is not None:
-            raise InputError(
-                f"detector, alpha: {model} is calibrated already ({card['detector']}, alpha={card['alpha']}), "
-                "must be left out"
-            )
-        return DefendedClassifier.load(model).to(resolve_device(device))
-    target = load_benchmark_model(model, data_dir=data_dir, device=device)
-    defended = DefendedClassifier(target.model, detector or "label_margin")
-    defended.classes = target.data.classes
-    return defended.calibrate(target.data.calibration.x, 0.05 if alpha is None else alpha)

@@ -21,6 +21,17 @@ Format = Annotated[
     str | None, typer.Option(help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}; {FORMATS[0]} by default.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Detector = Annotated[
+    str | None,
+    typer.Option(help="A detector (see `robustrecon detectors`) or 'any_of(NAME,NAME)'; label_margin by default."),
+]
+CalibrationData = Annotated[
+    str | None,
+    typer.Option(
+        help="Calibrate on this data: a data set's name, or folder:PATH where the model's own has moved. By default "
+        "the scores that come with the model, or else the data that it was trained on."
+    ),
+]
 
 
 def checked_format(given: str | None, as_json: bool = False) -> str:
