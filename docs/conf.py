@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -13,6 +11,8 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.ext import napoleon
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 from sphinx.transforms import SphinxTransform
 from sphinx_gallery.sorting import ExplicitOrder
 
@@ -48,9 +48,10 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 
-# Other projects' names link nowhere, since no inventory is fetched while building.
+# Names of other projects link nowhere, since no inventory is fetched while building; nor do private bases and aliases.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|nn|Tensor|numpy|pandas|pathlib|collections|typing|numbers|abc|nn\.Module)(\..*)?"),
+    (r"py:.*", r"(torch|nn|Tensor|numpy|pandas|pathlib|collections|typing|numbers|abc)(\..*)?"),
+    (r"py:.*", r".*\._\w+|Json|WrongJson|Images|robustrecon\.bench\.fields\.Fields|(attacks\.worst_case\.)?Attempt"),
 ]
 
 TUTORIALS = ("student", "bench", "engineer", "detector", "attack", "breaker")
@@ -81,8 +82,7 @@ class LinksIntoTheRepository(SphinxTransform):
         for link in list(self.document.findall(addnodes.pending_xref)):
             target = link.get("reftarget", "")
             if link.get("refdomain") == "doc" and target.startswith("../"):
-                file = next(Path(self.env.srcdir).glob(f"{target}.*"))
-                download = addnodes.download_reference("", "", *link.children, reftarget=f"/{target}{file.suffix}")
+                download = addnodes.download_reference("", "", *link.children, reftarget=f"/{target}.md")
                 link.replace_self(download)
 
 
@@ -110,6 +110,19 @@ def resolved_by_name(
     reference = nodes.reference("", "", internal=True, refuri=f"{uri}#{entry.node_id}")
     reference += child.deepcopy()
     return reference
+
+
+class Docstring(GoogleDocstring):
+    """Several attributes may share a line, and what a property's docstring says before a colon is no type."""
+
+    def __init__(self, docstring: Any, config: Any, app: Any = None, what: str = "", *others: Any) -> None:
+        super().__init__(docstring, config, app, "method" if what in ("property", "attribute", "data") else what, *others)
+
+    def _parse_attributes_section(self, section: str) -> list[str]:
+        return self._format_docutils_params(self._consume_fields(multiple=True), "ivar", "vartype")
+
+
+napoleon.GoogleDocstring = Docstring  # type: ignore[misc]
 
 
 def setup(app: Sphinx) -> None:
