@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from typing import Any
 
@@ -125,9 +126,15 @@ class Docstring(GoogleDocstring):
 napoleon.GoogleDocstring = Docstring  # type: ignore[misc]
 
 
+def tidied(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """Pages introduce their modules themselves, and an author's initial begins no list."""
+    lines[:] = [] if what == "module" else [re.sub(r"^(\s*)([A-Z]\.) ", r"\1\\\2 ", line) for line in lines]
+
+
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (math, None), (math, None))
     app.add_transform(LinksIntoTheRepository)
+    app.connect("autodoc-process-docstring", tidied, priority=600)  # after napoleon
     app.connect("missing-reference", resolved_by_name)
 
 
