@@ -117,7 +117,8 @@ class Docstring(GoogleDocstring):
     """Several attributes may share a line, and what a property's docstring says before a colon is no type."""
 
     def __init__(self, docstring: Any, config: Any, app: Any = None, what: str = "", *others: Any) -> None:
-        super().__init__(docstring, config, app, "method" if what in ("property", "attribute", "data") else what, *others)
+        what = "method" if what in ("property", "attribute", "data") else what
+        super().__init__(docstring, config, app, what, *others)
 
     def _parse_attributes_section(self, section: str) -> list[str]:
         return self._format_docutils_params(self._consume_fields(multiple=True), "ivar", "vartype")

@@ -2,8 +2,8 @@
 Write an attack
 ===============
 
-An attack writes one method, ``perturb``. The base class checks the input, skips images that are misclassified when clean,
-projects the result into the budget, counts restarts and decides success.
+An attack writes one method, ``perturb``. The base class checks the input, skips images that are misclassified when
+clean, projects the result into the budget, counts restarts and decides success.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ x, y = data.test.x[:40], data.test.y[:40]
 # %%
 # Momentum
 # --------
-# The momentum iterative method (Dong et al. 2018) adds up normalised gradients and steps along the sum. ``victim`` is the
-# model, frozen and in evaluation mode; ``goal`` says what the adversary wants, and its loss rises towards it. ``self.threat``
-# is the ball of radius ``eps``, for whichever norm was asked for.
+# The momentum iterative method (Dong et al. 2018) adds up normalised gradients and steps along the sum. ``victim`` is
+# the model, frozen and in evaluation mode; ``goal`` says what the adversary wants, and its loss rises towards it.
+# ``self.threat`` is the ball of radius ``eps``, for whichever norm was asked for.
 
 
 @dataclass(kw_only=True, eq=False)
@@ -58,9 +58,9 @@ for attack in (Momentum(eps=0.2, steps=20), attacks.load("pgd", eps=0.2, steps=2
 # %%
 # Did it do its best?
 # -------------------
-# An attack that fails says nothing of the defence. ``attacks.check`` looks for signs that the attack failed rather than
-# that the defence held: a gradient that is zero, a loss that did not rise, a few plain steps or a short random search that
-# find more. The second attack here is crippled on purpose: its two steps are far too small.
+# An attack that fails says nothing of the defence. ``attacks.check`` looks for signs that the attack failed rather
+# than that the defence held: a gradient that is zero, a loss that did not rise, a few plain steps or a short random
+# search that find more. The second attack here is crippled on purpose: its two steps are far too small.
 
 crippled = Momentum(eps=0.2, steps=2, alpha=0.01)
 for attack in (Momentum(eps=0.2, steps=20), crippled):
@@ -69,12 +69,13 @@ for attack in (Momentum(eps=0.2, steps=20), crippled):
     print(f"{outcome.success.double().mean():.0%} misclassified;", [each.name for each in fired] or "no check fired")
 
 # %%
-# Where a check fires, more steps, more restarts or another attack would find more, and the number is not to be trusted.
+# Where a check fires, more steps, more restarts or another attack would find more, and the number is not to be
+# trusted.
 #
 # Against classifier and detector
 # -------------------------------
-# The goal may ask for more: a wrong label *and* a score below the threshold. The attack above works towards it without a
-# change, since it ascends the goal's loss.
+# The goal may ask for more: a wrong label *and* a score below the threshold. The attack above works towards it
+# without a change, since it ascends the goal's loss.
 
 defended = DefendedClassifier(model, "label_margin").calibrate(data.calibration.x, alpha=0.05)
 goal = attacks.Misclassified() & attacks.Undetected(defended.threshold)
@@ -85,5 +86,5 @@ for name in ("selective", "multi-target"):
 
 # %%
 # To run it from the command line, put it into ``momentum.py`` in the current folder: ``robustrecon bench --attack
-# momentum:Momentum --param decay=0.9``. As a file of the library with a line in the catalogue it is listed, tested and
-# part of suites: see the page *Extend*.
+# momentum:Momentum --param decay=0.9``. As a file of the library with a line in the catalogue it is listed, tested
+# and part of suites: see the page *Extend*.

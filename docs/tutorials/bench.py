@@ -2,8 +2,8 @@
 Benchmark a model and read the result
 =====================================
 
-One call attacks a defended model and measures what a reader needs in order to believe it. The command line's ``robustrecon
-bench`` does the same.
+One call attacks a defended model and measures what a reader needs in order to believe it. The command line's
+``robustrecon bench`` does the same.
 """
 
 import tempfile
@@ -32,19 +32,20 @@ print(result)
 # What the columns mean
 # ---------------------
 # *aware* says whether the attack knows the detector. Figures against an attack that does not (``pgd``) say little: a
-# detector is to be judged by the attacks that do (``selective``). *AUROC* says how well the score tells clean images from
-# successful adversarial ones, and *undetected* is the share of images that end with a wrong label and are accepted.
+# detector is to be judged by the attacks that do (``selective``). *AUROC* says how well the score tells clean images
+# from successful adversarial ones, and *undetected* is the share of images that end with a wrong label and are
+# accepted.
 #
-# *Robust risk* is the one number to compare by: the share of images that are wrong or rejected when clean, or that the
-# attack turns into a wrong label that is accepted. A defence cannot lower it by rejecting everything, since clean images
-# that are rejected count too. The brackets are a 95 % interval: on 40 images it is wide.
+# *Robust risk* is the one number to compare by: the share of images that are wrong or rejected when clean, or that
+# the attack turns into a wrong label that is accepted. A defence cannot lower it by rejecting everything, since clean
+# images that are rejected count too. The brackets are a 95 % interval: on 40 images it is wide.
 #
 # A † marks a number beside which a check fired: there are signs that the attack failed, so the number may be too low.
 #
 # The worst case
 # --------------
-# An adversary may choose the attack for every image. So the second table takes the worst case over all attacks image by
-# image, which is at least as high as the risk under any single attack. In Python:
+# An adversary may choose the attack for every image. So the second table takes the worst case over all attacks image
+# by image, which is at least as high as the risk under any single attack. In Python:
 
 for worst in result.worst_case:
     low, high = worst.robust_risk_interval
@@ -71,8 +72,8 @@ figure.tight_layout()
 # %%
 # Keep it
 # -------
-# One JSON a cell, with the label and the score of every image. ``robustrecon.load_results`` reads any folder of them, and
-# ``robustrecon table FOLDER`` prints them.
+# One JSON a cell, with the label and the score of every image. ``robustrecon.load_results`` reads any folder of them,
+# and ``robustrecon table FOLDER`` prints them.
 
 folder = Path(tempfile.mkdtemp())
 result.save(folder)

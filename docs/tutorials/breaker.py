@@ -2,9 +2,9 @@
 A breaker's first ten minutes: break a detector
 ===============================================
 
-Somebody has a detector and figures that look good. Are they? Take feature squeezing (Xu, Evans and Qi 2018), a published
-detector that was later broken: it compares the classifier's output for an image with that for the image in few grey
-levels.
+Somebody has a detector and figures that look good. Are they? Take feature squeezing (Xu, Evans and Qi 2018), a
+published detector that was later broken: it compares the classifier's output for an image with that for the image in
+few grey levels.
 """
 
 import matplotlib.pyplot as plt
@@ -57,8 +57,8 @@ outcome = selective(defended, x, y)
 report("selective", outcome)
 
 # %%
-# Is that the best it can do? Rounding has no useful gradient, so the attack sees only half of the score. The checks look
-# for such failures; with ``attack=`` they also attack some of the remaining images again.
+# Is that the best it can do? Rounding has no useful gradient, so the attack sees only half of the score. The checks
+# look for such failures; with ``attack=`` they also attack some of the remaining images again.
 
 goal = attacks.Misclassified() & attacks.Undetected(defended.threshold)
 for fired in attacks.check(defended, x, y, outcome, goal, attack=selective):
@@ -74,8 +74,8 @@ print(f"largest gradient through the rounding: {grad.abs().max():.1f}")
 # %%
 # Mend the gradient
 # -----------------
-# Backwards, let the rounding pass for the identity (BPDA: Athalye, Carlini and Wagner 2018). The score is the same number;
-# only its gradient differs, so the result can be judged by the detector as it was.
+# Backwards, let the rounding pass for the identity (BPDA: Athalye, Carlini and Wagner 2018). The score is the same
+# number; only its gradient differs, so the result can be judged by the detector as it was.
 
 
 def straight_through(evidence):
@@ -93,8 +93,8 @@ for name, parameters in (("selective", {}), ("orthogonal", {}), ("multi-target",
 # %%
 # The strongest attack for each image
 # -----------------------------------
-# An adversary takes whatever works. Take the worst case over all attacks image by image, and count as lost what is wrong
-# or rejected when clean: that is the robust risk, a lower bound.
+# An adversary takes whatever works. Take the worst case over all attacks image by image, and count as lost what is
+# wrong or rejected when clean: that is the robust risk, a lower bound.
 
 clean = defended.inspect(x)
 lost = (clean.label != y) | clean.rejected
@@ -121,6 +121,6 @@ for column, row in enumerate(rows.tolist()):
 figure.tight_layout()
 
 # %%
-# Everything at once: ``robustrecon bench --model robust/mnist --eps 0.3 --worst-case-only`` runs all attacks, each on the
-# images that the cheaper ones left. An attack that breaks more than the tables say is welcome: there is an issue template
-# for it.
+# Everything at once: ``robustrecon bench --model robust/mnist --eps 0.3 --worst-case-only`` runs all attacks, each on
+# the images that the cheaper ones left. An attack that breaks more than the tables say is welcome: there is an issue
+# template for it.

@@ -19,8 +19,9 @@ x, y = data.test.x[:50], data.test.y[:50]
 # %%
 # A function
 # ----------
-# The shortest way is a function of an ``Evidence``, which has the images ``x``, the ``logits``, the ``predicted`` labels,
-# the class ``energies``, the ``reconstruction`` under the predicted label, and more; each is computed when it is asked for.
+# The shortest way is a function of an ``Evidence``, which has the images ``x``, the ``logits``, the ``predicted``
+# labels, the class ``energies``, the ``reconstruction`` under the predicted label, and more; each is computed when it
+# is asked for.
 
 
 def relative_error(evidence):
@@ -35,8 +36,8 @@ print(f"threshold {defended.threshold:.4f}, rejected when clean {defended.inspec
 # %%
 # A class
 # -------
-# A class can be saved, and says which methods it needs of a model. This is the negative log-probability of the predicted
-# label where the energies are read as a Boltzmann distribution.
+# A class can be saved, and says which methods it needs of a model. This is the negative log-probability of the
+# predicted label where the energies are read as a Boltzmann distribution.
 
 
 class SoftMargin(Detector):
@@ -53,8 +54,8 @@ class SoftMargin(Detector):
 # %%
 # One that learns from training images
 # ------------------------------------
-# ``statistics`` gives tensors by name; ``score`` reads them as attributes, and they are saved with the classifier. This
-# one is the distance of the features to the mean of the predicted class.
+# ``statistics`` gives tensors by name; ``score`` reads them as attributes, and they are saved with the classifier.
+# This one is the distance of the features to the mean of the predicted class.
 
 
 class ClassMean(FittedDetector):
@@ -95,8 +96,8 @@ for detector in ("label_margin", "msp", SoftMargin(), ClassMean(), any_of("label
 # %%
 # Keep the score differentiable
 # -----------------------------
-# An attack that knows the detector follows the gradient of its score. Where there is none, the attack fails in silence
-# and the detector looks better than it is. So look at it:
+# An attack that knows the detector follows the gradient of its score. Where there is none, the attack fails in
+# silence and the detector looks better than it is. So look at it:
 
 defended = DefendedClassifier(model, SoftMargin()).calibrate(data.calibration.x)
 images = x.clone().requires_grad_()
@@ -104,5 +105,5 @@ images = x.clone().requires_grad_()
 print(f"images with a gradient: {(grad.flatten(1).abs().amax(1) > 0).double().mean():.0%}")
 
 # %%
-# A detector that is one file and one line in the catalogue is known to the command line too, and is tested as soon as it
-# is listed: see the page *Extend*.
+# A detector that is one file and one line in the catalogue is known to the command line too, and is tested as soon as
+# it is listed: see the page *Extend*.

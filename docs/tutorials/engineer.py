@@ -2,8 +2,8 @@
 An engineer's first ten minutes: defend your own classifier
 ===========================================================
 
-Any classifier that gives logits can be given a detector whose false-alarm rate is bounded. Take one of your own, calibrate
-it, save it, judge images, and find out what the detector is worth.
+Any classifier that gives logits can be given a detector whose false-alarm rate is bounded. Take one of your own,
+calibrate it, save it, judge images, and find out what the detector is worth.
 """
 
 import tempfile
@@ -38,8 +38,8 @@ print(f"test accuracy {(model(x).argmax(1) == y).double().mean():.1%}")
 #
 # Calibrate
 # ---------
-# The detectors ``msp``, ``max_logit``, ``logit_margin`` and ``energy`` need nothing but logits. Calibrate on clean images
-# that the classifier was not trained on: a tensor, an array or a ``DataLoader``.
+# The detectors ``msp``, ``max_logit``, ``logit_margin`` and ``energy`` need nothing but logits. Calibrate on clean
+# images that the classifier was not trained on: a tensor, an array or a ``DataLoader``.
 
 defended = DefendedClassifier(model, "msp").calibrate(data.calibration.x, alpha=0.05)
 defended.classes = data.classes
@@ -48,8 +48,8 @@ verdict = defended.inspect(x)
 print(f"{verdict.rejected.double().mean():.1%} of the clean test images are rejected")
 
 # %%
-# ``alpha`` bounds this rate on average over calibration sets, whatever the classifier; a single test set may lie a little
-# above it. Each input has a p-value too, which is small for suspicious ones.
+# ``alpha`` bounds this rate on average over calibration sets, whatever the classifier; a single test set may lie a
+# little above it. Each input has a p-value too, which is small for suspicious ones.
 
 for label, p_value, rejected in zip(verdict.label[:5], verdict.p_value[:5], verdict.rejected[:5], strict=True):
     print(f"label {int(label)}, p-value {p_value:.3f}, {'rejected' if rejected else 'accepted'}")
@@ -64,7 +64,8 @@ again = DefendedClassifier.load(file, model=classifier())
 print(torch.equal(again.predict(x), defended.predict(x)), sorted(path.name for path in file.parent.iterdir()))
 
 # %%
-# As an ``nn.Module`` it is the classifier itself, so it fits wherever the classifier did: ``defended(x)`` gives logits.
+# As an ``nn.Module`` it is the classifier itself, so it fits wherever the classifier did: ``defended(x)`` gives
+# logits.
 #
 # What is it worth?
 # -----------------
@@ -85,9 +86,9 @@ print("confidence alone:", undetected(defended, "selective"))
 # Ask a network that draws
 # ------------------------
 # Detectors such as ``label_margin`` ask whether the *predicted label* explains the image. They need one more method,
-# ``class_energies(x)``: how badly each label explains x, (B, K), lower is better, differentiable. The distance to the mean
-# image of each class is one way. A better one is a robust network that comes with the package: your classifier decides,
-# and the network, which is not trained again, draws.
+# ``class_energies(x)``: how badly each label explains x, (B, K), lower is better, differentiable. The distance to the
+# mean image of each class is one way. A better one is a robust network that comes with the package: your classifier
+# decides, and the network, which is not trained again, draws.
 
 
 class Explained(nn.Module):
@@ -111,6 +112,6 @@ for name in ("selective", "multi-target"):
     print(f"{name}:", undetected(explained, name))
 
 # %%
-# A shipped model needs none of this: it comes calibrated. ``robustrecon detect --model robust/mnist digit.png`` judges
-# image files at once, and ``robustrecon calibrate --model runs/digits --alpha 0.01 --out digits.safetensors`` writes a
-# calibrated classifier of a network that you trained.
+# A shipped model needs none of this: it comes calibrated. ``robustrecon detect --model robust/mnist digit.png``
+# judges image files at once, and ``robustrecon calibrate --model runs/digits --alpha 0.01 --out digits.safetensors``
+# writes a calibrated classifier of a network that you trained.

@@ -69,8 +69,8 @@ print(f"the true label explains {(energies.argmin(1) == y).double().mean():.1%} 
 # %%
 # A detector
 # ----------
-# The label margin is the energy of the predicted label minus the lowest other one. Calibrated on images that the network
-# has not seen, it rejects at most 5 % of clean images, on average over calibration sets.
+# The label margin is the energy of the predicted label minus the lowest other one. Calibrated on images that the
+# network has not seen, it rejects at most 5 % of clean images, on average over calibration sets.
 
 defended = DefendedClassifier(model, "label_margin").calibrate(data.calibration.x, alpha=0.05)
 clean = defended.inspect(x)
@@ -84,12 +84,12 @@ print(f"threshold {defended.threshold:.2f}; {clean.rejected.double().mean():.1%}
 outcome = attacks.load("pgd", eps=0.1, steps=40)(model, x, y)
 attacked = defended.inspect(outcome.x)
 fooled = outcome.success
-print(f"{fooled.double().mean():.0%} of the images are misclassified now, {attacked.rejected[fooled].double().mean():.0%}")
-print("of which the detector rejects")
+caught = attacked.rejected[fooled].double().mean()
+print(f"{fooled.double().mean():.0%} of the images are misclassified now; the detector rejects {caught:.0%} of these")
 
 # %%
-# Look at one that is rejected: the drawing under the label that the classifier was talked into looks less like the input
-# than the drawing under another label does.
+# Look at one that is rejected: the drawing under the label that the classifier was talked into looks less like the
+# input than the drawing under another label does.
 
 index = int((fooled & attacked.rejected).nonzero()[0])
 pair = torch.stack([x[index], outcome.x[index]])
