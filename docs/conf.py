@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -70,6 +71,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "min_reported_time": 0,
     "abort_on_example_error": True,
+    "default_thumb_file": str(Path(__file__).parent / "images" / "examples.png"),
     "image_scrapers": ("matplotlib",),
     "reset_modules": ("matplotlib",),
 }
