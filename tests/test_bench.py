@@ -215,7 +215,8 @@ def test_the_command_with_a_budget_of_nothing(
     from robustrecon.cli import main
 
     for radii in (["--eps", "0"], ["--eps", "0", "--eps", "0.1"]):
-        arguments = ["--model", str(model_dir), "--attack", "fgsm", "--n", "20", "--out", str(tmp_path)]
+        arguments = ["--model", str(model_dir), "--attack", "fgsm", "--n", "20", "--format", "markdown", "--out"]
+        arguments.append(str(tmp_path))
         monkeypatch.setattr(sys, "argv", ["robustrecon", "bench", *arguments, *radii])
         with pytest.raises(SystemExit) as stop:
             main()
@@ -285,6 +286,7 @@ def test_lost_images_come_back_and_figures_stay(target: BenchmarkModel, tmp_path
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 def test_an_attack_that_knows_the_detector_gets_each_detector(target: BenchmarkModel, tmp_path: Path) -> None:
     margin, error = quick(target, tmp_path, names=["selective"])
     assert margin.knows_detector

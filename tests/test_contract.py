@@ -90,7 +90,7 @@ class TestAttack:
             raise
 
     def test_outcome(self, attack: attacks.Attack, defended: DefendedClassifier, digits: Dataset) -> None:
-        part = digits.test.head(40)
+        part = digits.test.head(20)
         before = part.x.clone()
         outcome = attack(defended, part.x, part.y)
         assert outcome.x.shape == part.x.shape

@@ -87,6 +87,7 @@ def done(tree: Path, *arguments: str) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_the_contract_and_the_types_hold_for_what_was_added(tree: Path) -> None:
     done(tree, "pytest", "-k", "prototype or soft_margin or margin-step")
     assert "Success" in done(tree, "mypy")
@@ -117,6 +118,7 @@ def test_a_killed_run_of_a_new_model_resumes_to_the_same_result(tree: Path) -> N
     assert "\nmargin-step" in done(tree, "robustrecon", *bench, "--n", "20")
 
 
+@pytest.mark.slow
 def test_a_model_with_energies_alone_is_trained_against_an_adversary(tree: Path) -> None:
     done(tree, "robustrecon", "train", "--model", "prototype", "--recipe", "robust", "--epochs", "2", "--out", "robust")
     card = checkpoint.load(tree / "robust").card

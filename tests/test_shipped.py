@@ -186,7 +186,7 @@ def test_the_commands_take_a_name(
     arguments = ["--attack", "fgsm", "--eps", "0.1", "--n", "20", "--json", "--out", str(tmp_path / "results")]
     code, out, errors = command(monkeypatch, capsys, "bench", "--model", "brief/digits", *arguments)
     assert code == 0, errors
-    assert {cell["spec"]["model"] for cell in json.loads(out)} == {"style-memory-brief"}
+    assert {cell["spec"]["model"] for cell in json.loads(out)["cells"]} == {"style-memory-brief"}
     assert (tmp_path / "results" / "digits" / "style-memory-brief").is_dir()
     Image.fromarray(digits.test.images[0, 0].numpy()).save("0.png")
     code, out, errors = command(monkeypatch, capsys, "detect", "--model", "brief/digits", "--json", "0.png")

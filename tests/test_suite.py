@@ -366,6 +366,7 @@ def test_lost_images_come_back_when_the_suite_is_run_again(suite_file: Path, out
     assert len(np.load(lost[-1])["index"]) > 0
 
 
+@pytest.mark.slow
 def test_a_suite_with_a_budget_of_nothing(suite_file: Path, tmp_path: Path) -> None:
     suite_file.write_text(suite_file.read_text().replace("eps = [0.1, 0.2]", "eps = [0.0, 0.2]"))
     run = run_suite(read_suite(suite_file), tmp_path / "out", progress=False)

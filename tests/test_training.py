@@ -62,6 +62,7 @@ def test_seed_decides_everything(digits: Dataset, tmp_path: Path) -> None:
     assert not torch.equal(first.state_dict()["conv1.weight"], other.state_dict()["conv1.weight"])
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path) -> None:
     """Kill -9 in mid-run, resume, and compare with an unbroken run, bit by bit."""
     settings = ("--data", "digits", "--epochs", "8", "--seed", "3")
@@ -87,6 +88,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path) -> None:
         assert [row[key] for row in resumed.card["history"]] == [row[key] for row in unbroken.card["history"]]
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_trained_model_and_its_card_says_so(
     digits: Dataset, model_dir: Path, tmp_path: Path
 ) -> None:
