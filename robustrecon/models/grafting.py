@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,12 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..detectors import Evidence
 from ..runtime import device_of, evaluating, seeded
-from ..types import Images, ImageShape, InputError, check_images, nearest
+from ..types import ImageShape, InputError, check_images, nearest
 from . import load_with_card
 from .grafted import LUMA, Grafted, converted, loss_in_conversion
+
+if TYPE_CHECKING:
+    from ..types import Images
 
 DRAWER = "robust/mnist"
 TRIED = 16  # images drawn at random
