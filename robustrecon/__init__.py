@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .data import load_data
     from .defence import DefendedClassifier
     from .models import EnergyModel, StyleMemoryNet, load
+    from .models.grafting import graft
     from .training import train
     from .types import InputError, Verdict
 
@@ -25,6 +26,7 @@ _HOME = {
     "InputError": "attacks",
     "StyleMemoryNet": "models",
     "Verdict": "types",
+    "graft": "models.grafting",
     "load": "models",
     "load_data": "data",
     "load_results": "bench",
@@ -36,6 +38,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "load",
     "StyleMemoryNet",
     "EnergyModel",
+    "graft",
     "DefendedClassifier",
     "load_results",
     "Verdict",

@@ -92,7 +92,9 @@ class Grafted(nn.Module):
 
         def reconstruct(x: Tensor, labels: Tensor | None = None) -> Tensor:
             predicted = self(x).argmax(1) if labels is None else labels
-            return converted(own(self._for_drawer(x), self.labels[predicted]), self.image_shape)
+            drawn = converted(own(self._for_drawer(x), self.labels[predicted]), self.image_shape).to(x.dtype)
+            # Strides as of any image: a classifier may look at them, and `contiguous` ignores those of one channel.
+            return drawn.clone(memory_format=torch.contiguous_format)
 
         return reconstruct
 

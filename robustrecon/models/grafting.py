@@ -112,8 +112,8 @@ def _check_conversion(given: ImageShape, wanted: ImageShape, allow_loss: bool) -
     convertible = given[0] in (1, wanted[0]) or (given[0], wanted[0]) == (len(LUMA), 1)
     if not convertible:
         raise InputError(
-            f"image_shape: got {given[0]} channels, must be {wanted[0]}, which the drawer takes, or grey, or colour for "
-            "a grey drawer"
+            f"image_shape: got {given[0]} channels, must be {wanted[0]}, which the drawer takes, or grey, or colour "
+            "for a grey drawer"
         )
     lost = loss_in_conversion(given, wanted)
     if lost and not allow_loss:
@@ -190,8 +190,8 @@ def _mapped(
         labels = list(names) if names and drawn_names else list(range(n_drawn))
         if len(labels) != n_classes:
             raise InputError(
-                f"labels: the classifier has {n_classes} classes and the drawer {n_drawn}; must name the drawer's label "
-                "for each of the classifier's"
+                f"labels: the classifier has {n_classes} classes and the drawer {n_drawn}; must name the drawer's "
+                "label for each of the classifier's"
             )
     if len(labels) != n_classes:
         raise InputError(f"labels: got {len(labels)}, must be {n_classes}, one for each class of the classifier")
