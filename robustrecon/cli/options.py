@@ -9,7 +9,7 @@ import typer
 
 Data = Annotated[
     str | None,
-    typer.Option(help="digits, mnist, emnist-letters, fashion-mnist, cifar10 or folder:PATH (a folder a class)."),
+    typer.Option(help="digits, mnist, mnist-test, emnist-letters, fashion-mnist, cifar10 or folder:PATH (a folder a class)."),
 ]
 DataDir = Annotated[Path, typer.Option(help="Where the data is, or is downloaded to (torchvision's layout).")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
