@@ -12,6 +12,10 @@ from ..runtime import dtype_of
 from ..types import ImageShape
 from .base import Labels
 
+DETECTOR = "any_of(label_margin,free_energy,max_logit)"
+"""Label margin against who changes the label; free energy and highest logit reject what is a member of no class, at no
+cost that could be measured (results/grafted/nonsense.md)."""
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -35,7 +39,7 @@ class Grafted(nn.Module):
     """
 
     labels: Tensor
-    default_detector = "label_margin"
+    default_detector = DETECTOR
 
     def __init__(
         self,
