@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from .adapters.torchattacks import TorchattacksFGSM, TorchattacksPGD
     from .base import Attack, IterativeAttack, Outcome
     from .bpda import BPDA
-    from .catalogue import CATALOGUE, RENAMED_PARAMETERS, current_parameters, engine_of, has_parameter, load
+    from .catalogue import (
+        CATALOGUE,
+        PRECISIONS,
+        RENAMED_PARAMETERS,
+        current_parameters,
+        engine_of,
+        has_parameter,
+        import_factory,
+        load,
+    )
     from .checks import CHECKED, CHECKS, Check, check
     from .detector_aware.apgd import BestPoints, Evaluation
     from .detector_aware.base import DetectorAware
@@ -35,8 +44,11 @@ if TYPE_CHECKING:
     from .errors import InputError, NonFiniteLoss, nearest, unknown_name
     from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
     from .images import check_images
+    from .listing import Description, describe
+    from .objective import AttackObjective
+    from .parameters import Parameter, parameters_of, read_number, read_parameter
     from .pgd import FGSM, PGD
-    from .precision import PRECISIONS, bfloat16_unit, in_precision, resolve_precision
+    from .precision import bfloat16_unit, in_precision, resolve_precision
     from .runtime import evaluating, frozen, frozen_eval, seed_everything, seeded
     from .threat import L2, Linf, Threat, threat_model
     from .worst_case import (
@@ -62,7 +74,7 @@ _HOME = {
     "FGSM": "pgd",
     "L2": "threat",
     "PGD": "pgd",
-    "PRECISIONS": "precision",
+    "PRECISIONS": "catalogue",
     "RENAMED_PARAMETERS": "catalogue",
     "ApgdCe": "adapters.autoattack",
     "ApgdT": "adapters.autoattack",
@@ -73,6 +85,7 @@ _HOME = {
     "BestPoints": "detector_aware.apgd",
     "Check": "checks",
     "ClassifierAttack": "detector_aware.rejecting",
+    "Description": "listing",
     "DetectorAware": "detector_aware.base",
     "Evaluation": "detector_aware.apgd",
     "FabT": "adapters.autoattack",
@@ -89,6 +102,7 @@ _HOME = {
     "NonFiniteLoss": "errors",
     "OrthogonalPGD": "detector_aware.selective",
     "Outcome": "base",
+    "Parameter": "parameters",
     "Reconstructive": "detector_aware.reconstructive",
     "RejectingClassifier": "detector_aware.rejecting",
     "ScoredVictim": "goals",
@@ -107,14 +121,19 @@ _HOME = {
     "check": "checks",
     "check_images": "images",
     "current_parameters": "catalogue",
+    "describe": "listing",
     "engine_of": "catalogue",
     "evaluating": "runtime",
     "frozen": "runtime",
     "frozen_eval": "runtime",
     "has_parameter": "catalogue",
+    "import_factory": "catalogue",
     "in_precision": "precision",
     "load": "catalogue",
     "nearest": "errors",
+    "parameters_of": "parameters",
+    "read_number": "parameters",
+    "read_parameter": "parameters",
     "resolve_precision": "precision",
     "seed_everything": "runtime",
     "seeded": "runtime",
@@ -145,6 +164,7 @@ __all__ = [
     "BestPoints",
     "Check",
     "ClassifierAttack",
+    "Description",
     "DetectorAware",
     "Evaluation",
     "FabT",
@@ -161,6 +181,7 @@ __all__ = [
     "NonFiniteLoss",
     "OrthogonalPGD",
     "Outcome",
+    "Parameter",
     "Reconstructive",
     "RejectingClassifier",
     "ScoredVictim",
@@ -179,14 +200,19 @@ __all__ = [
     "check",
     "check_images",
     "current_parameters",
+    "describe",
     "engine_of",
     "evaluating",
     "frozen",
     "frozen_eval",
     "has_parameter",
+    "import_factory",
     "in_precision",
     "load",
     "nearest",
+    "parameters_of",
+    "read_number",
+    "read_parameter",
     "resolve_precision",
     "seed_everything",
     "seeded",

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from .catalogue import PRECISIONS
 from .errors import InputError, NonFiniteLoss, raise_if_nonfinite, unknown_name
 from .goals import Goal, Misclassified, Undetected, require_gradient
 from .images import check_images
 from .objective import nearness
-from .precision import PRECISIONS, in_precision, resolve_precision
+from .precision import in_precision, resolve_precision
 from .runtime import frozen_eval, seeded
 from .threat import NORMS, Threat, threat_model
 
@@ -189,21 +190,9 @@ class Attack(ABC):
                 or score have no gradient for an attack that follows it.
             NonFiniteLoss: the goal's loss is not finite on some image, before the attack or after it.
         """
-        x, y = _checked(x, y)
-        if goal is None:
-            goal = Misclassified()
-            if self.knows_detector and (threshold := getattr(model, "threshold", None)) is not None:
-                goal = goal & Undetected(threshold)
-        if not isinstance(goal, self.supported_goals):
-            known = " or ".join(kind.__name__ for kind in self.supported_goals)
-            raise InputError(f"goal: got {goal}, must be {known} for {type(self).__name__}")
-        victim = model if isinstance(model, nn.Module) else _Callable(model)
+        victim, x, y, goal = self._checked_call(model, x, y, goal)
         batches = []
         with frozen_eval(victim), seeded(self.seed):
-            with torch.no_grad():
-                n_classes = victim(x[:1]).shape[1]
-            if y.min() < 0 or y.max() >= n_classes:
-                raise InputError(f"y: labels span [{y.min()}, {y.max()}], must be in [0, {n_classes - 1}]")
             if self.needs_gradient:
                 require_gradient(victim, x[:1], y[:1], goal, self.name)
             precision = self.resolved_precision(victim, x[:1])
@@ -218,6 +207,43 @@ class Attack(ABC):
                 if advance is not None:
                     advance(len(images))
         return Outcome(*(torch.cat(column) for column in zip(*batches, strict=True)))
+
+    @final
+    def over(
+        self,
+        model: nn.Module | Callable[[Tensor], Tensor],
+        x: Tensor,
+        y: Tensor,
+        eps: Sequence[float],
+        goal: Goal | None = None,
+    ) -> list[Outcome]:
+        """Attack `model` with several radii; an outcome for each, in the order of `eps`, and what a call raises.
+
+        An image that a smaller radius broke keeps its point, which larger balls contain, and is not attacked again; a
+        random search or a walk along the boundary begins where the smaller radius ended. Other arguments as of a call.
+        """
+        from .worst_case import outcomes_over
+
+        return outcomes_over(self, eps, *self._checked_call(model, x, y, goal))
+
+    def _checked_call(
+        self, model: nn.Module | Callable[[Tensor], Tensor], x: Tensor, y: Tensor, goal: Goal | None
+    ) -> tuple[nn.Module, Tensor, Tensor, Goal]:
+        """Model, images, labels and goal of a call, once they are known to be right."""
+        x, y = _checked(x, y)
+        if goal is None:
+            goal = Misclassified()
+            if self.knows_detector and (threshold := getattr(model, "threshold", None)) is not None:
+                goal = goal & Undetected(threshold)
+        if not isinstance(goal, self.supported_goals):
+            known = " or ".join(kind.__name__ for kind in self.supported_goals)
+            raise InputError(f"goal: got {goal}, must be {known} for {type(self).__name__}")
+        victim = model if isinstance(model, nn.Module) else _Callable(model)
+        with frozen_eval(victim), seeded(self.seed), torch.no_grad():
+            n_classes = victim(x[:1]).shape[1]
+        if y.min() < 0 or y.max() >= n_classes:
+            raise InputError(f"y: labels span [{y.min()}, {y.max()}], must be in [0, {n_classes - 1}]")
+        return victim, x, y, goal
 
     def _attack(
         self, victim: nn.Module, searched: nn.Module, x: Tensor, y: Tensor, goal: Goal, start: Tensor | None

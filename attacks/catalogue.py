@@ -1,4 +1,4 @@
-"""Attacks by name: a description, the publication and the engines that offer each."""
+"""Attacks by name: a description, the publication and the engines that offer each; known without importing torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .base import Attack
 from .errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from .base import Attack
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""What an attack can be asked to search in."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,9 @@ def load(name: str, engine: str | None = None, **parameters: Any) -> Attack:
     Raises:
         InputError: unknown name or engine, a parameter that the attack does not have or that is out of range.
     """
-    factory, fixed = _factory(name, engine)
+    from .base import Attack
+
+    factory, fixed = factory_of(name, engine)
     accepted = _parameters(factory, fixed)
     for parameter in parameters:
         if accepted is not None and parameter not in accepted:
@@ -221,20 +228,21 @@ def has_parameter(name: str, parameter: str, engine: str | None = None) -> bool:
     Raises:
         InputError: unknown name, or an engine that does not offer the attack.
     """
-    accepted = _parameters(*_factory(name, engine))
+    accepted = _parameters(*factory_of(name, engine))
     return accepted is None or parameter in accepted
 
 
-def _factory(name: str, engine: str | None) -> tuple[Callable[..., Any], Mapping[str, Any]]:
-    """What makes the attack, and the arguments that its entry fixes."""
+def factory_of(name: str, engine: str | None = None) -> tuple[Callable[..., Any], Mapping[str, Any]]:
+    """What makes the attack called `name`, and the arguments that its entry fixes.
+
+    Raises:
+        InputError: unknown name, an engine that does not offer the attack, or a module that cannot be imported.
+    """
     chosen = engine_of(name, engine)
     if chosen is not None:
         entry = CATALOGUE[name]
         return _import(entry.engines[chosen]), entry.fixed
-    try:
-        return _import(name), {}
-    except Exception as error:  # the user's module may raise anything when it is imported
-        raise InputError(f"attack: {name!r} cannot be imported ({error}), must be module:factory") from error
+    return import_factory("attack", name), {}
 
 
 def _parameters(factory: Callable[..., Any], fixed: Mapping[str, Any]) -> set[str] | None:
@@ -245,6 +253,18 @@ def _parameters(factory: Callable[..., Any], fixed: Mapping[str, Any]) -> set[st
         return None
     any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return None if any_name else set(parameters) - set(fixed)
+
+
+def import_factory(argument: str, place: str) -> Callable[..., Any]:
+    """The user's own `module:factory`.
+
+    Raises:
+        InputError: it cannot be imported; names the argument.
+    """
+    try:
+        return _import(place)
+    except Exception as error:  # the user's module may raise anything when it is imported
+        raise InputError(f"{argument}: {place!r} cannot be imported ({error}), must be module:factory") from error
 
 
 def _import(place: str) -> Callable[..., Any]:

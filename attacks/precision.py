@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .catalogue import PRECISIONS
 from .errors import InputError, unknown_name
 from .runtime import frozen_eval
 
-PRECISIONS = ("auto", "float32", "bfloat16")
 UNITS = "AVX512-BF16, AMX, or CUDA from compute capability 8.0 on"
 PASSES = (
     "score",

@@ -9,11 +9,14 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Real
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# torch is imported where it is used, so that the command line answers a wrong norm or radius at once.
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Linf(Threat):
         return delta.clamp(-self.eps, self.eps)
 
     def random(self, x: Tensor) -> Tensor:
-        return torch.empty_like(x).uniform_(-self.eps, self.eps)
+        return x.new_empty(x.shape).uniform_(-self.eps, self.eps)
 
     def steepest(self, grad: Tensor) -> Tensor:
         return grad.sign()
@@ -82,12 +85,16 @@ class L2(Threat):
     norm = "l2"
 
     def distance(self, delta: Tensor) -> Tensor:
+        import torch
+
         return torch.linalg.vector_norm(delta.flatten(1), dim=1)
 
     def shrink(self, delta: Tensor) -> Tensor:
         return delta * (self.eps / _per_image(self.distance(delta)).clamp_min(1e-12)).clamp_max(1)
 
     def random(self, x: Tensor) -> Tensor:
+        import torch
+
         direction = self.steepest(torch.randn_like(x))
         radius = torch.rand(len(x), device=x.device) ** (1 / x[0].numel())
         return direction * _per_image(radius * self.eps)

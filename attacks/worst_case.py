@@ -15,6 +15,7 @@ from .detector_aware.multi_target import MultiTarget
 from .errors import InputError
 from .goals import Goal
 from .objective import nearness
+from .runtime import frozen_eval
 
 if TYPE_CHECKING:
     from typing import Self
@@ -139,6 +140,30 @@ def attack_remaining(
         start = torch.where(done.view(-1, 1, 1, 1), x[rows], points.x[rows])
     outcome = attack(attacked, x[rows], y[rows], own_goal, start=start)
     return Attempt(rows, points.update(victim, x, y, goal, rows, outcome.x), own_goal, outcome)
+
+
+def outcomes_over(
+    attack: Attack, eps: Sequence[float], victim: nn.Module, x: Tensor, y: Tensor, goal: Goal
+) -> list[Outcome]:
+    """What `Attack.over` returns, of arguments that were checked.
+
+    Raises:
+        InputError: no radius, or one out of range.
+    """
+    if not eps:
+        raise InputError("eps: got none, must be at least one radius")
+    at = {radius: attack.with_budget(radius, attack.restarts) for radius in sorted(set(eps))}
+    size = len(x) if attack.whole_dataset else attack.batch_size
+    batches: dict[float, list[tuple[Tensor, ...]]] = {radius: [] for radius in at}
+    with frozen_eval(victim), torch.no_grad():
+        for images, labels in zip(x.split(size), y.split(size), strict=True):
+            points = NearestPoints.clean(victim, images, labels, goal)
+            for radius, widened in at.items():
+                attack_remaining(points, widened, victim, images, labels, goal)
+                found = points.x.clone()
+                label, distance = victim(found).argmax(1), widened.threat.distance(found - images)
+                batches[radius].append((found, label, points.broken.clone(), distance))
+    return [Outcome(*(torch.cat(column) for column in zip(*batches[radius], strict=True))) for radius in eps]
 
 
 def cheapest_first(attack: Attack, n_classes: int) -> tuple[bool, int]:

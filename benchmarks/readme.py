@@ -1,30 +1,91 @@
-"""Write the README's tables from the files in results/: `python -m benchmarks.readme`."""
+"""Write the tables of README.md and docs/ from the files in results/: `python -m benchmarks.readme`.
+
+A page has a table where it has its marks, `<!-- NAME: start -->` and `<!-- NAME: end -->`, with a NAME of `TABLES`.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from robustrecon.bench import store
+from robustrecon.bench import measure, store
 from robustrecon.bench.frame import frame_of
 from robustrecon.bench.key import budget
 from robustrecon.bench.report import cells, text, worst_tables
 from robustrecon.bench.report.cells import Row
 from robustrecon.bench.report.suite import SuiteReport
+from robustrecon.bench.worst_case import WorstCase, worst_case
 from robustrecon.files import atomic_write
 
 from .speed.report import SpeedReport
 from .speed.tables import tables
 
 ROOT = Path(__file__).resolve().parents[1]
+PICTURE = "docs/images/examples.png"  # made by benchmarks/readme_picture.py, with a file of what it shows
 DETECTORS = ("label_margin", "global_error")
 WORST_CASE = """\
 With 95 % Clopper-Pearson intervals. †: all attacks that know the detector tripped a failure check, so the figure may be
 too low. A better attack may exist: the figures are lower bounds, and better attacks are welcome. How many images each
-attack saw and broke, the curves, and the broken images: [results/robust](results/robust/report.md). `make robust
-DATA_DIR=...` makes it again from the shipped networks. What each round of training adds:
-[networks](results/robust/networks.md); what each part of the recipe adds: [ablation](results/robust/ablation.md)."""
+attack saw and broke, the curves, and the broken images: `results/robust/report.md`. `make robust DATA_DIR=...` makes it
+again from the shipped networks. What each round of training adds: `results/robust/networks.md`; what each part of the
+recipe adds: `results/robust/ablation.md`."""
+SUMMARY_DATA, SUMMARY_NORM, SUMMARY_EPS = "mnist", "linf", 0.3
+UNDEFENDED = "undefended classifier"
+STYLE_MEMORY = "style-memory-fast"  # as the suite calls it
+NETWORKS = {STYLE_MEMORY: "style memory", "style-memory-robust-refine": "robust network"}
+SUMMARY = """\
+MNIST, L∞ 0.3, the first n test images. *Robust risk*: the share of them that are wrong or rejected when clean, or that
+at least one of the attacks turns into a wrong label that is accepted, with its 95 % interval; a lower bound, since
+better attacks may exist. *Aware*: attacks that know the detector. The *undefended classifier* is the style memory
+without its detector."""
+
+
+def examples(results: Path) -> str:
+    """The README's picture, with a caption that says how its images were chosen."""
+    told = json.loads((results.parent / PICTURE).with_suffix(".json").read_text())
+    caption = (
+        f"{told['attack']} (L∞ {told['eps']:g}) turned {told['broken']} of the first {told['n']} MNIST test images "
+        f"into other digits for `{told['model']}`, and `{told['detector']}`, at a false-alarm rate of "
+        f"{100 * told['alpha']:g} %, rejected {told['rejected']} of these. Shown, from the first "
+        f"on: {told['shown_rejected']} that it rejected, {told['shown_accepted']} that it accepted. E is the "
+        "reconstruction error under a label; an image is rejected where the predicted label's E exceeds the best other "
+        "label's by more than the calibrated threshold. This attack does not know the detector."
+    )
+    alt = "Clean and adversarial digits, the network's drawings of them under two labels, and the verdicts"
+    return f"![{alt}]({PICTURE})\n\n" + textwrap.fill(caption, 120, break_on_hyphens=False)
+
+
+def summary_table(results: Path) -> str:
+    """The README's small table: what the detector and the robust training are worth at one budget."""
+    folder = results / "robust"
+    report = SuiteReport.from_json(json.loads((folder / "report.json").read_text()))
+    of_classifier = [
+        replace(cell, metrics=measure(cell.images, math.inf))  # a detector that rejects nothing
+        for cell in store.read_folder(folder / SUMMARY_DATA / STYLE_MEMORY).results
+    ]
+    by_name = {UNDEFENDED: _at_summary(worst_case(of_classifier), STYLE_MEMORY)}
+    by_name |= {name: _at_summary(report.worst_case, model) for model, name in NETWORKS.items()}
+    rows = [["", "clean accuracy", "robust risk", "attacks (aware)", "n"]]
+    notes = [SUMMARY]
+    for name, entry in by_name.items():
+        attacks = str(len(entry.attacks)) if name == UNDEFENDED else f"{len(entry.attacks)} ({len(entry.aware)})"
+        rows.append([name, text.percent(entry.clean_accuracy), worst_tables.risk(entry), attacks, f"{entry.n:,}"])
+        if entry.images_least < entry.n:
+            least = f"the first {entry.images_least:,}, which all saw, the risk is {worst_tables.risk_least(entry)}"
+            notes.append(f"Some attacks on the {name} saw fewer images; on {least}.")
+    return "\n\n".join([text.grid(rows), textwrap.fill(" ".join(notes), 120)])
+
+
+def _at_summary(entries: Sequence[WorstCase], model: str) -> WorstCase:
+    """The one entry of a model at the budget of the summary."""
+    wanted = (SUMMARY_DATA, model, SUMMARY_NORM, SUMMARY_EPS)
+    (entry,) = [entry for entry in entries if (entry.data, entry.model, entry.norm, entry.eps) == wanted]
+    return entry
 
 
 def worst_case_table(results: Path) -> str:
@@ -103,18 +164,42 @@ def _pivot(rows: Sequence[Row]) -> str:
     return text.grid(made)
 
 
-def rewritten(readme: str, results: Path) -> str:
-    """The README with its marked blocks replaced by what the results say."""
-    blocks = {"worst case": worst_case_table, "results": results_tables, "speed": speed_table}
-    for name, made in blocks.items():
+TABLES = {
+    "examples": examples,
+    "summary": summary_table,
+    "worst case": worst_case_table,
+    "results": results_tables,
+    "speed": speed_table,
+}
+
+
+def pages(root: Path) -> list[Path]:
+    """The pages that may have tables."""
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def named(page: str) -> list[str]:
+    """Which tables a page has marks for."""
+    return re.findall(r"^<!-- (.+): start -->$", page, re.M)
+
+
+def rewritten(page: str, results: Path) -> str:
+    """A page with its marked blocks replaced by what the results say.
+
+    Raises:
+        SystemExit: a mark that names no table, or a start without an end.
+    """
+    for name in named(page):
         start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
-        head, _, rest = readme.partition(start)
+        if name not in TABLES or page.count(start) != 1 or page.count(end) != 1:
+            raise SystemExit(f"{start}: must name one of {', '.join(TABLES)}, and have one end on the page")
+        head, _, rest = page.partition(start)
         _, _, tail = rest.partition(end)
-        readme = f"{head}{start}\n\n{made(results)}\n\n{end}{tail}"
-    return readme
+        page = f"{head}{start}\n\n{TABLES[name](results)}\n\n{end}{tail}"
+    return page
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    atomic_write(path, rewritten(path.read_text(), ROOT / "results"))
-    print(path)
+    for path in pages(ROOT):
+        if named(page := path.read_text()):
+            print(atomic_write(path, rewritten(page, ROOT / "results")))

@@ -10,7 +10,7 @@ from pathlib import Path
 from robustrecon import InputError, checkpoint
 from robustrecon.bench.model import load_benchmark_model
 from robustrecon.data import Dataset
-from robustrecon.models import TRAINED_ON, build, model_weights, shipped
+from robustrecon.models import TRAINED_ON, build, model_weights, shipped, stored_scores
 from robustrecon.training.loop import accuracy
 from robustrecon.training.state import without_training_state
 
@@ -19,6 +19,8 @@ MOST_BYTES = 4_000_000
 
 def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str = "auto") -> Path:
     """Write the shipped model `name` from a finished training run, over the one of that name; returns its file.
+
+    Beside it go the scores of its calibration part.
 
     The test accuracy in its card is measured again, of the half-precision weights; of the history the last epoch stays.
 
@@ -49,7 +51,11 @@ def ship(run: str | Path, name: str, data_dir: str | Path = "data", device: str 
     if size > MOST_BYTES:
         raise InputError(f"run: {run} makes a file of {size:,} bytes, must be at most {MOST_BYTES:,}")
     add_sketch(benchmarked.data)
-    return checkpoint.save(target, half, card)
+    scores = stored_scores.file_beside(target)
+    stored_scores.remove(scores)
+    checkpoint.save(target, half, card)
+    stored_scores.write(scores, model, benchmarked.data)
+    return target
 
 
 def add_sketch(data: Dataset) -> Path:

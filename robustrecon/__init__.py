@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bench import load_results
+    from .bench import BenchmarkResult, benchmark, load_results
     from .data import load_data
-    from .defence import DefendedClassifier
+    from .defence import DefendedClassifier, load_defended
     from .models import EnergyModel, StyleMemoryNet, load
     from .models.grafting import graft
+    from .models.wrappers import LogitsOf, Normalized
     from .training import train
     from .types import InputError, Verdict
 
@@ -21,14 +22,19 @@ __version__ = "0.1.0"
 
 _MODULES = ("attacks", "figures")
 _HOME = {
+    "BenchmarkResult": "bench",
     "DefendedClassifier": "defence",
     "EnergyModel": "models",
     "InputError": "attacks",
+    "LogitsOf": "models.wrappers",
+    "Normalized": "models.wrappers",
     "StyleMemoryNet": "models",
     "Verdict": "types",
     "graft": "models.grafting",
+    "benchmark": "bench",
     "load": "models",
     "load_data": "data",
+    "load_defended": "defence",
     "load_results": "bench",
     "train": "training",
 }
@@ -39,7 +45,12 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "StyleMemoryNet",
     "EnergyModel",
     "graft",
+    "Normalized",
+    "LogitsOf",
     "DefendedClassifier",
+    "load_defended",
+    "benchmark",
+    "BenchmarkResult",
     "load_results",
     "Verdict",
     "InputError",

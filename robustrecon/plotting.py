@@ -15,6 +15,14 @@ LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1,
 HEAT = "cividis"  # Nuñez, Anderton, Renslow 2018: perceived alike with and without colour blindness
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 130}
 
+THIN, WIDEST = 1.4, 3.2  # of lines, points
+
+
+def widths(n: int) -> list[float]:
+    """Of n lines that are drawn one after the other: the first is the widest, so that lines which coincide are seen."""
+    step = (WIDEST - THIN) / max(1, n - 1)
+    return [THIN + step * (n - 1 - index) for index in range(n)]
+
 
 def write(figure: Figure, path: Path) -> Path:
     """Write a figure as what the path ends in, .png or .svg, whole or not at all; the same bytes every time."""

@@ -10,9 +10,25 @@ import pytest
 
 from robustrecon import DefendedClassifier, StyleMemoryNet, load_data, train
 from robustrecon.data import Dataset
+from robustrecon.models import stored_scores
 from robustrecon.training import RECIPES
 
 BRIEF = replace(RECIPES["fast"], name="brief", epochs=14, least_steps=0)
+
+
+WRITE_SCORES = stored_scores.write
+
+
+@pytest.fixture(autouse=True)
+def no_stored_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's brief training takes less time than the calibration scores at its end, which few tests look at."""
+    monkeypatch.setattr(stored_scores, "write", lambda file, model, data: Path(file))
+
+
+@pytest.fixture
+def scores_are_stored(no_stored_scores: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training in this test writes calibration scores, as it does for a user."""
+    monkeypatch.setattr(stored_scores, "write", WRITE_SCORES)
 
 
 @pytest.fixture(scope="session")

@@ -119,6 +119,12 @@ QUICK = [
     ["--help"],
     ["bench", "--help"],
     ["bench", "--nonsense"],
+    ["bench", "--norm", "l7"],
+    ["bench", "--eps", "8/0"],
+    ["bench", "--attack", "pdg"],
+    ["bench", "--detector", "nope"],
+    ["bench", "--n", "0"],
+    ["bench", "--format", "cvs"],
     ["bench", "--suite", "nowhere.toml"],
     ["figures", "--figure", "neighbors"],
     ["bench", "--suite", "nowhere.toml", "--eps", "0.1"],
@@ -144,3 +150,9 @@ print("heavy:", *heavy, file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "heavy:"
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import robustrecon, sys; print({'torch', 'numpy', 'typer'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

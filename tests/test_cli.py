@@ -58,14 +58,16 @@ def test_train_bench_and_detect(tmp_path: Path, pictures: list[Path]) -> None:
 
     benched = cli("bench", "--attack", "pgd", "--eps", "0.2", "--steps", "5", "--n", "50", cwd=tmp_path)
     assert benched.returncode == 0, benched.stderr
-    assert benched.stdout.count("| pgd-5") == 2
+    assert len(re.findall("^pgd-5 ", benched.stdout, re.M)) == 2
+    assert max(map(len, benched.stdout.splitlines())) <= 100
     for line in benched.stdout.splitlines()[-3:]:
         assert (tmp_path / line).exists(), line
     assert "training" not in benched.stderr, "trained again though there is a model"
 
     printed = cli("bench", "--eps", "0.2", "--steps", "5", "--n", "50", "--json", cwd=tmp_path)
-    cells = json.loads(printed.stdout)
-    assert [cell["spec"]["detector"] for cell in cells] == ["label_margin", "global_error"]
+    found = json.loads(printed.stdout)
+    assert [cell["spec"]["detector"] for cell in found["cells"]] == ["label_margin", "global_error"]
+    assert [entry["detector"] for entry in found["worst_case"]] == ["label_margin", "global_error"]
 
     judged = cli("detect", "--detector", "global_error", "--json", *pictures, cwd=tmp_path)
     assert judged.returncode == 1, judged.stderr
@@ -170,6 +172,33 @@ def test_attacks_lists_them_with_citation() -> None:
         assert word in listed.stdout
 
 
+def test_listings_as_json() -> None:
+    listed = json.loads(cli("attacks", "--json").stdout)
+    attacks = {attack["name"]: attack for attack in listed["attacks"]}
+    assert [engine["norms"] for engine in attacks["fgsm"]["engines"]] == [["linf"], ["linf", "l2"], ["linf", "l2"]]
+    assert {"name": "alpha", "type": "float | None", "default": None} in attacks["pgd"]["engines"][0]["parameters"]
+    known = {name for name, attack in attacks.items() if attack["knows_detector"]}
+    assert {"selective", "square-rejecting"} < known
+    assert not {"pgd", "square"} & known
+    detectors = {detector["name"]: detector for detector in json.loads(cli("detectors", "--json").stdout)}
+    assert list(detectors) == list(DETECTORS)
+    assert [detectors[name]["requires"] for name in ("msp", "label_margin")] == [[], ["class_energies"]]
+    assert detectors["msp"]["needs"] == ["logits alone"]
+
+
+def test_a_model_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    arguments = ("--model", "mine:net", "--eps", "8/255", "--n", "20", "--param", "steps=2", "--format", "csv")
+    done = cli("bench", "--alpha", "0.2", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    head, row = (line.split(",") for line in done.stdout.splitlines())
+    found = dict(zip(head, row, strict=True))
+    assert (found["model"], found["detector"], found["steps"]) == ("mine:net", "msp", "2")
+    assert "Traceback" not in done.stderr
+
+
 def test_detectors_lists_them_with_citation() -> None:
     listed = cli("detectors")
     assert listed.returncode == 0
@@ -201,6 +230,19 @@ ERRORS = [
     (["bench", "--model", "MODEL", "--attack", "pdg"], "attack: unknown name 'pdg'; did you mean 'pgd'?"),
     (["bench", "--model", "MODEL", "--attack", "nowhere:Attack"], "cannot be imported"),
     (["bench", "--model", "MODEL", "--eps", "8"], "eps: got 8.0, must be in [0, 1]"),
+    (["bench", "--eps", "8/0"], "Invalid value for '--eps': '8/0' is not a number, or a fraction such as 8/255"),
+    (["bench", "--eps", "a/b"], "'a/b' is not a number"),
+    (["bench", "--param", "steps"], "param: got 'steps', must be NAME=VALUE"),
+    (["bench", "--param", "stesp=3"], "parameter of pgd: unknown name 'stesp'; did you mean 'steps'?"),
+    (["bench", "--param", "restarts=few"], "parameter of pgd: restarts: got 'few', must be a whole number"),
+    (["bench", "--param", "fgsm.restarts=2"], "param: attack: unknown name 'fgsm' (known: pgd)"),
+    (["bench", "--param", "eps=0.1"], "parameters: got eps, which is said beside them"),
+    (["bench", "--format", "cvs"], "format: unknown name 'cvs'; did you mean 'csv'?"),
+    (["bench", "--format", "csv", "--json"], "format: got csv and --json"),
+    (["bench", "--worst-case-only", "--format", "csv"], "got csv, which --suite and --worst-case-only do not have"),
+    (["bench", "--model", "math:pi"], "model: math:pi made a float, must make a torch.nn.Module"),
+    (["bench", "--model", "math:sqrt"], "model: math:sqrt cannot be made (TypeError"),
+    (["bench", "--model", "nowhere:net"], "model: 'nowhere:net' cannot be imported"),
     (["bench", "--model", "MODEL", "--n", "0"], "n: got 0, must be at least 1"),
     (["bench", "--model", "MODEL", "--detector", "margin"], "detector: unknown name 'margin'"),
     (["bench", "--model", "MODEL", "--alpha", "1.5"], "alpha: got 1.5, must be in (0, 1)"),
@@ -215,6 +257,12 @@ ERRORS = [
     (["detect", "--model", "MODEL", "nowhere.png"], "nowhere.png: no such file"),
     (["detect", "--model", "MODEL", __file__], "is not an image"),
     (["detect", "--model", "nowhere", "x.png"], "no such checkpoint"),
+    (["detect", "--model", "MODEL", "."], ".: a folder without images, must hold files such as .png or .jpg"),
+    (["detect", "--model", "MODEL", "--data", "folder:nowhere", "x.png"], "data: no folder"),
+    (["detect", "--model", "MODEL", "--data", "mnsit", "x.png"], "data: unknown name 'mnsit'; did you mean 'mnist'?"),
+    (["calibrate", "--model", "MODEL"], "Missing option '--out'"),
+    (["calibrate", "--model", "MODEL", "--out", "/proc/nowhere/a.safetensors"], "cannot be written"),
+    (["calibrate", "--model", "MODEL", "--out", "a.safetensors", "--alpha", "0"], "alpha: got 0.0, must be in (0, 1)"),
     (["bench", "--detector", "any_of(label_margin,cycel)"], "detector: unknown name 'cycel'; did you mean 'cycle'?"),
     (["figures", "--figure", "neighbors"], "figure: unknown name 'neighbors'; did you mean 'neighbours'?"),
     (["figures", "--data", "mnsit"], "data: unknown name 'mnsit'; did you mean 'mnist'?"),

@@ -33,9 +33,8 @@ EDITS = {
         ("from .style_memory", "from .prototype import PrototypeObjective\nfrom .style_memory"),
         ('    "trades": TradesObjective,\n', '    "trades": TradesObjective,\n    "prototype": PrototypeObjective,\n'),
     ],
-    "robustrecon/detectors/__init__.py": [
-        ("\n\n__all__", "\nfrom .soft_margin import SoftMargin\n\n__all__"),
-        ("        LabelMargin,\n", "        LabelMargin,\n        SoftMargin,\n"),
+    "robustrecon/detectors/catalogue.py": [
+        ('    "msp"', '    "soft_margin": "soft_margin:SoftMargin",\n    "msp"'),
     ],
     "attacks/catalogue.py": [
         (
@@ -115,7 +114,7 @@ def test_a_killed_run_of_a_new_model_resumes_to_the_same_result(tree: Path) -> N
     assert unbroken.card["recipe"]["objective_options"] == {"distance_weight": 0.001}
     assert unbroken.card["accuracy"]["test"] > 0.8
     bench = ("bench", "--model", "whole", "--attack", "margin-step", "--detector", "soft_margin", "--eps", "0.1")
-    assert "| margin-step" in done(tree, "robustrecon", *bench, "--n", "20")
+    assert "\nmargin-step" in done(tree, "robustrecon", *bench, "--n", "20")
 
 
 def test_a_model_with_energies_alone_is_trained_against_an_adversary(tree: Path) -> None:

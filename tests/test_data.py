@@ -13,6 +13,7 @@ from PIL import Image
 
 from robustrecon import InputError, load_data
 from robustrecon.data import Dataset, read_images
+from robustrecon.data.folder import image_files
 
 
 def rows(images: torch.Tensor) -> set[bytes]:
@@ -221,3 +222,15 @@ print(data[0][0].shape[0], len(robustrecon.load_data("digits").test))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["1", "300"], done.stderr
+
+
+def test_image_files_of_folders_are_found_at_any_depth_and_sorted(photos: Path) -> None:
+    (photos / "cat" / "notes.txt").write_text("no image")
+    (photos / "empty.png").mkdir()
+    single = photos / "nowhere.png"
+    found = image_files([single, photos, photos / "emu"])
+    assert found[0] == single
+    assert found[1:25] == sorted(photos.glob("*/*.png"))
+    assert [path.name for path in found[25:]] == [f"{index}.png" for index in range(8)]
+    with pytest.raises(InputError, match="empty.png: a folder without images"):
+        image_files([photos / "empty.png"])

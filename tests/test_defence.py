@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, Verdict, attacks, checkpoint, load
 from robustrecon.data import Dataset
@@ -431,3 +432,32 @@ def test_check_images_keeps_the_gradient() -> None:
     x = torch.rand(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
     check_images(x).sum().backward()
     assert x.grad is not None
+
+
+def test_loaders_data_sets_and_pairs_are_taken_as_tensors_are(digits: Dataset) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    x, y = digits.calibration.x, digits.calibration.y
+    pairs = TensorDataset(x, y)
+    expected = DefendedClassifier(model, "msp").calibrate(x)
+    for data in (DataLoader(pairs, batch_size=64), pairs, digits.calibration, (x, y), iter(x.split(100))):
+        defended = DefendedClassifier(model, "msp").calibrate(data)
+        assert defended.calibration is not None
+        assert expected.calibration is not None
+        torch.testing.assert_close(defended.calibration.scores, expected.calibration.scores)
+        assert defended.image_shape == (1, 28, 28)
+    loader = DataLoader(TensorDataset(digits.test.x[:70], digits.test.y[:70]), batch_size=32)
+    verdict, whole = expected.inspect(loader), expected.inspect(digits.test.x[:70])
+    torch.testing.assert_close(verdict.score, whole.score)
+    assert torch.equal(verdict.label, whole.label)
+    assert torch.equal(expected.predict(loader), expected.predict(digits.test.x[:70]))
+    assert expected.fit(loader) is expected
+    with pytest.raises(InputError, match="y: got None, must be 70 labels"):
+        expected.fit(digits.test.x[:70])
+    with pytest.raises(InputError, match=r"x: 10 images, must be at least 19"):
+        expected.calibrate(DataLoader(x[:10], batch_size=4))
+
+
+def test_what_was_trained_on_is_noticed_over_the_batches_of_a_loader(model: StyleMemoryNet, digits: Dataset) -> None:
+    with pytest.raises(InputError, match="x: 40 of 40 images that can be told"):
+        DefendedClassifier(model, "msp").calibrate(DataLoader(digits.train.x[:40], batch_size=16))

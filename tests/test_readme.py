@@ -54,8 +54,9 @@ def test_commands_of_the_readme_exist() -> None:
 
 
 def test_tables_are_those_of_the_result_files() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert text == readme.rewritten(text, ROOT / "results"), "run `make readme`"
+    for page in readme.pages(ROOT):
+        text = page.read_text()
+        assert text == readme.rewritten(text, ROOT / "results"), f"{page.name}: run `make readme`"
 
 
 @pytest.mark.parametrize("model", ["digits", "mnist"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -183,11 +184,22 @@ class TestTable:
         return run
 
     def test_markdown(self, printed: Any, folder: Path) -> None:
-        found = printed()
+        found = printed("--format", "markdown")
         assert found == printed("--format", "md")
         assert found.strip() == text.grid(cells.rows(load_results(folder), cells.WITH_PLACE))
         assert "| digits | style-memory-robust-refine | 0.01  | 200 | pgd-40 " in found
         assert "| selective-100 early_exit=True " in found
+
+    def test_a_table_for_a_terminal_fits_it_and_says_what_its_columns_mean(self, printed: Any, folder: Path) -> None:
+        found = printed()
+        assert max(map(len, found.splitlines())) <= 100
+        assert len(re.findall(r"^(?:pgd|selective)-", found, re.M)) == len(load_results(folder))
+        for column in ("aware  ", "AUROC  ", "undetected  ", "robust risk  ", "†  "):
+            assert re.search(rf"^{column} +\w", found, re.M), column
+
+    def test_json_has_every_figure(self, printed: Any, folder: Path) -> None:
+        found = json.loads(printed("--format", "json"))
+        assert [row["robust_risk"] for row in found] == pytest.approx(list(load_results(folder)["robust_risk"]))
 
     def test_csv_has_every_figure_in_full(self, printed: Any, folder: Path) -> None:
         found = pd.read_csv(StringIO(printed("--format", "csv")))

@@ -17,7 +17,7 @@ from PIL import Image
 from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, checkpoint, cli, load, models, train
 from robustrecon.bench.model import load_benchmark_model
 from robustrecon.data import Dataset
-from robustrecon.models import shipped
+from robustrecon.models import shipped, stored_scores
 from robustrecon.training import RECIPES
 from robustrecon.training.loop import accuracy
 
@@ -231,6 +231,8 @@ def test_the_wheel_holds_the_files(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as held:
         for name in ("brief/digits", *SHIPPED):
             assert f"robustrecon/models/shipped/{name}.safetensors" in held.namelist()
+        for name in SHIPPED:
+            assert f"robustrecon/models/shipped/{name}.calibration.safetensors" in held.namelist()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -257,6 +259,15 @@ def test_every_shipped_model_is_as_accurate_as_it_says(
     said = checkpoint.load(shipped.file_of(name)).card["accuracy"]
     assert said["n"] == len(target.data.test)
     assert accuracy(target.model, target.data.test) == pytest.approx(said["test"], abs=2 / said["n"])
+
+
+def test_a_model_is_shipped_with_the_scores_of_its_half_precision_weights(
+    model_dir: Path, digits: Dataset, folder: Path, scores_are_stored: None
+) -> None:
+    file = ship(model_dir, "brief/digits")
+    assert shipped.names() == ["brief/digits"]
+    scores = stored_scores.read(folder / "brief/digits.calibration.safetensors", load(file), digits.fingerprint)
+    assert scores
 
 
 def test_train_ship_and_load(digits: Dataset, folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from robustrecon import InputError
 from robustrecon.bench import parallel, store
 from robustrecon.bench.images import Images
+from robustrecon.bench.keeping import InFolder
 from robustrecon.bench.key import CellKey
 from robustrecon.bench.metrics import measure
 from robustrecon.bench.report import suite as suite_report
@@ -347,7 +348,7 @@ def test_a_truncated_file_of_images_is_left_out_of_the_report(ran: tuple[SuiteRu
         path.write_bytes(path.read_bytes()[:200])
     benches = tuple(copy(bench) for bench in ran[0].benches)
     for bench in benches:
-        bench.root = out
+        bench.kept = InFolder(out)
     written = suite_report.write(replace(ran[0], benches=benches), out)
     assert not [path for path in written if path.name.startswith("undetected-")]
 

@@ -155,8 +155,16 @@ def attack_title(attack: str, engine: str | None, steps: int | None, parameters:
 
 
 def budget(norm: str, eps: float) -> str:
-    """A threat model for a table: `linf 0.3`."""
-    return f"{norm} {eps:g}"
+    """A threat model for a table: `linf 0.3`, `linf 8/255`."""
+    return f"{norm} {radius(eps)}"
+
+
+def radius(eps: float) -> str:
+    """A radius for a table: `0.3`; `8/255` for one that is k/255 and not a short decimal."""
+    k = round(eps * 255)
+    if abs(eps - k / 255) < 1e-7 and float(f"{eps:.4g}") != eps:
+        return f"{k}/255"
+    return f"{eps:g}"
 
 
 def other_engine(attack: str, engine: str | None) -> str | None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from .. import checkpoint
+from .. import attacks, checkpoint
 from ..data import Dataset, load_data
 from ..data.overlap import check_unseen
-from ..defence import SAVED_KIND, DefendedClassifier
+from ..defence.loading import check_fits, load_finished
+from ..detectors import Evidence
 from ..files import slug
-from ..models import load_with_card, read, trained_on
-from ..runtime import resolve_device
+from ..models import load, trained_on
+from ..runtime import device_of, evaluating, resolve_device
 from ..training import train
 from ..types import InputError
+from .result import error_line
 
 RUNS = Path("runs")
 
@@ -60,7 +62,7 @@ class BenchmarkModel:
 
 def load_benchmark_model(
     model: str | Path | None = None,
-    data: str | None = None,
+    data: str | Dataset | None = None,
     data_dir: str | Path = "data",
     device: str = "auto",
     progress: bool = True,
@@ -68,8 +70,9 @@ def load_benchmark_model(
     """A model and its data; without a model, the default one for the data, trained once and kept in `runs/`.
 
     Args:
-        model: a folder that `robustrecon train` wrote, a .safetensors file, or a shipped model's name.
-        data: a data set's name; by default the one that the model was trained on, or `digits`.
+        model: a folder that `robustrecon train` wrote, a .safetensors file, a shipped model's name, or
+            `module:factory` for a model of the user's own: a module, or a function that makes one.
+        data: a data set, or its name; by default the one that the model was trained on, or `digits`.
         data_dir: where the data is.
         device: to attack on.
         progress: show the training's progress.
@@ -79,26 +82,18 @@ def load_benchmark_model(
     """
     place = resolve_device(device)
     if model is None:
-        dataset = load_data(data or "digits", data_dir)
+        dataset = _dataset(data, "digits", data_dir)
         model = RUNS / slug(dataset.name)
         _train_default(dataset, model, device, progress)
-        loaded, card = load_with_card(model)
+        loaded, card = load_finished(model)
+    elif is_factory(model):
+        dataset = _dataset(data, "digits", data_dir)
+        return own_model(loaded_module(model).to(place), str(model), dataset)
     else:
-        loaded, card = load_with_card(model)
-        dataset = load_data(data or card.get("data", {}).get("name", "digits"), data_dir)
-    if card.get("kind") == SAVED_KIND:
-        raise InputError(
-            f"model: {model} is a calibrated classifier, must be a trained model, which is calibrated anew"
-        )
-    if not card.get("finished", True):
-        raise InputError(f"model: {model} is unfinished, at epoch {card['epoch']}; go on with train --resume")
-    if loaded.image_shape != dataset.image_shape or loaded.n_classes != dataset.n_classes:
-        raise InputError(
-            f"data: {dataset.name} has {dataset.n_classes} classes of {dataset.image_shape} images, must have "
-            f"{loaded.n_classes} of {loaded.image_shape} for the model {model}"
-        )
+        loaded, card = load_finished(model)
+        dataset = _dataset(data, card.get("data", {}).get("name", "digits"), data_dir)
+    check_fits(dataset, loaded, card, model)
     before = card.get("data", {})
-    _check_same_split(dataset, before, model)
     recipe = card.get("recipe", {}).get("name")
     name = f"{loaded.name}-{recipe}" if recipe else loaded.name
     if before.get("name", dataset.name) != dataset.name:
@@ -106,22 +101,65 @@ def load_benchmark_model(
     return BenchmarkModel(loaded.to(place), name, dataset)
 
 
-def _check_same_split(data: Dataset, before: Mapping[str, object], model: str | Path) -> None:
-    """Whether data of the name that a model was trained on is still split as it was then.
+def _dataset(data: str | Dataset | None, otherwise: str, data_dir: str | Path) -> Dataset:
+    return data if isinstance(data, Dataset) else load_data(data or otherwise, data_dir)
 
-    Args:
-        data: what it is to be calibrated and tested on.
-        before: what its card says of the data that it was trained on.
-        model: its path, for the message.
+
+def is_factory(model: str | Path) -> bool:
+    """Whether a model's name is `module:factory`, not a path."""
+    return ":" in str(model) and not Path(model).exists()
+
+
+def loaded_module(model: str | Path) -> nn.Module:
+    """The model of `module:factory`, or one that `robustrecon.load` loads.
 
     Raises:
-        InputError: the data has changed since the training, so that it is split in another way.
+        InputError: no such model; its module cannot be imported, its factory fails or makes something else than a
+            `torch.nn.Module`.
     """
-    if before.get("name") == data.name and before.get("fingerprint") != data.fingerprint:
+    if not is_factory(model):
+        return load(model)
+    place = str(model)
+    found: object = attacks.import_factory("model", place)
+    if callable(found) and not isinstance(found, nn.Module):
+        try:
+            found = found()
+        except Exception as error:  # the user's code may raise anything
+            raise InputError(f"model: {place} cannot be made ({error_line(error)}), must need no arguments") from error
+    if not isinstance(found, nn.Module):
+        raise InputError(f"model: {place} made a {type(found).__name__}, must make a torch.nn.Module")
+    return found
+
+
+def own_model(model: nn.Module, name: str, data: Dataset) -> BenchmarkModel:
+    """A model of the user's own, once it is known to take the images and to have the labels of the data.
+
+    Raises:
+        InputError: it does not, or does not give logits.
+    """
+    n_classes = logits_of_one(model, data.test.x[:1]).shape[1]
+    y = data.test.y
+    if y.min() < 0 or y.max() >= n_classes:
         raise InputError(
-            f"data: {data.name} has changed since {model} was trained on it, so that calibration and test images "
-            "may be among those it was trained on; train anew"
+            f"y: labels span [{y.min()}, {y.max()}], must be in [0, {n_classes - 1}]: {name} gives {n_classes} logits"
         )
+    return BenchmarkModel(model, name, data)
+
+
+def logits_of_one(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits (1, K) of an image x (1, C, H, W), of a model that may not take it.
+
+    Raises:
+        InputError: it does not take it, or gives something else than logits.
+    """
+    try:
+        with evaluating(model), torch.no_grad():
+            return Evidence(model, x.to(device_of(model))).logits
+    except RuntimeError as error:
+        shape, reason = tuple(x.shape[1:]), " ".join(str(error).split())
+        raise InputError(
+            f"data: {type(model).__name__} does not take images of shape {shape} ({reason[:200]})"
+        ) from error
 
 
 def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> None:
@@ -136,36 +174,3 @@ def _train_default(data: Dataset, out: Path, device: str, progress: bool) -> Non
             return
     print(f"no --model given: training the default one for {data.name}, kept in {out}", file=sys.stderr)
     train(data, out, device=device, resume=(out / checkpoint.MODEL_FILE).exists(), progress=progress)
-
-
-def load_defended(
-    model: str | Path,
-    detector: str | None = None,
-    alpha: float | None = None,
-    data_dir: str | Path = "data",
-    device: str = "auto",
-) -> DefendedClassifier:
-    """A calibrated classifier.
-
-    Args:
-        model: what `DefendedClassifier.save` wrote, or a trained model, which is calibrated on the calibration
-            part of the data it was trained on.
-        detector, alpha: for a trained model; "label_margin" and 0.05 by default.
-        data_dir: where a trained model's data is.
-        device: to judge on.
-
-    Raises:
-        InputError: no such model or data, or a detector or alpha for a classifier that is calibrated already.
-    """
-    card = read(model).card
-    if card.get("kind") == SAVED_KIND:
-        if detector is not None or alpha is not None:
-            raise InputError(
-                f"detector, alpha: {model} is calibrated already ({card['detector']}, alpha={card['alpha']}), "
-                "must be left out"
-            )
-        return DefendedClassifier.load(model).to(resolve_device(device))
-    target = load_benchmark_model(model, data_dir=data_dir, device=device)
-    defended = DefendedClassifier(target.model, detector or "label_margin")
-    defended.classes = target.data.classes
-    return defended.calibrate(target.data.calibration.x, 0.05 if alpha is None else alpha)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from .. import attacks
-from ..detectors import load_detector
+from .. import detectors as known_detectors
 from ..types import InputError, check_fraction, unknown_name
-from .fields import Json
+from .fields import Json, json_value
 from .key import DEFAULT_STEPS, CellKey
+
+if TYPE_CHECKING:
+    from ..detectors import AnyOf, Detector, Score
 
 IN_THE_KEY = ("eps", "norm", "seed", "precision")  # said once, not among an attack's parameters
 
@@ -27,6 +31,10 @@ class AttackConfig:
         n: the first n test images.
         parameters: others, of the attack: steps, restarts, ...
         precision: in which the attack searches, one of `attacks.PRECISIONS`; "auto" is what is fastest on this machine.
+
+    Raises:
+        InputError: an unknown name or a value out of range, as far as it can be told without importing torch;
+            `attack` raises the rest.
     """
 
     name: str
@@ -43,9 +51,11 @@ class AttackConfig:
             raise InputError(f"n: got {self.n!r}, must be at least 1")
         for name in IN_THE_KEY:
             if name in self.parameters:
-                raise InputError(f"parameters: got {name}, which is said beside them")
+                raise InputError(f"parameters: got {name}, which is said beside them, as {name} of all attacks")
         if self.precision not in attacks.PRECISIONS:
             unknown_name("precision", self.precision, attacks.PRECISIONS)
+        attacks.engine_of(self.name, self.engine)
+        attacks.threat_model(self.norm, self.eps)
         object.__setattr__(self, "parameters", attacks.current_parameters(self.parameters))
 
     def __getstate__(self) -> dict[str, object]:
@@ -120,17 +130,21 @@ class AttackConfig:
 class BenchmarkPlan:
     """Which cells to measure; made, and so checked, before anything is trained or attacked.
 
+    What needs no torch is checked first, so that the command line answers a wrong name or number at once.
+
     Args:
         names: attacks of `attacks.CATALOGUE`, or `module:factory`.
         eps: radii of the budget; 0 gives the figures without any attack.
         norm: "linf" or "l2".
         steps: gradient steps, of attacks that take steps.
         engine: the library that runs the attacks; by default each attack's own default.
-        detectors: names of detectors.
+        detectors: names of detectors, or detectors; None for those that the model suits (`default_detectors`).
         alpha: bound on the false-alarm rate, calibrated on the calibration part.
         n: the first n images of the test part (all of them when there are fewer).
         seed: of the attacks.
         precision: in which the attacks search, one of `attacks.PRECISIONS`.
+        parameters: others of the attacks, for each that has them, or with the attack's name before them for that one
+            alone: {"restarts": 5, "multi-target.targets": 2}. A text is read as the parameter's type.
 
     Raises:
         InputError: an unknown name or a value out of range.
@@ -144,36 +158,61 @@ class BenchmarkPlan:
         norm: str = "linf",
         steps: int = DEFAULT_STEPS,
         engine: str | None = None,
-        detectors: Sequence[str] = ("label_margin",),
+        detectors: Sequence[str | Detector | AnyOf | Score] | None = ("label_margin",),
         alpha: float = 0.05,
         n: int = 1000,
         seed: int = 0,
         precision: str = "auto",
+        parameters: Mapping[str, Json] | None = None,
     ) -> None:
-        if not (names and eps and detectors):
+        if not (names and eps) or (detectors is not None and not detectors):
             raise InputError("attack, eps and detector: must be at least one each")
-        self.alpha, self.detectors = check_fraction(alpha, "alpha"), list(dict.fromkeys(detectors))
-        check_detectors(self.detectors)
-        counted: dict[str, dict[str, Json]] = {
-            name: {"steps": steps} if _has_steps(name, engine) else {} for name in names
-        }
-        self.attacks = [
-            AttackConfig(name, radius, norm, engine, seed, n, counted[name], precision)
+        self.alpha = check_fraction(alpha, "alpha")
+        self.detectors = None if detectors is None else list(dict.fromkeys(detectors))
+        for detector in self.detectors or ():
+            if isinstance(detector, str):
+                known_detectors.check_name(detector)
+        without = [
+            AttackConfig(name, radius, norm, engine, seed, n, precision=precision)
             for name in dict.fromkeys(names)
             for radius in dict.fromkeys(eps)
         ]
+        own = _parameters_of_each(dict.fromkeys(names), steps, parameters or {}, engine)
+        self.attacks = [replace(config, parameters=own[config.name]) for config in without]
+        check_detectors([each for each in self.detectors or () if isinstance(each, str)])
         for config in self.attacks:
             _ = config.attack
 
 
 def check_detectors(names: Sequence[str]) -> None:
-    """Whether there are detectors of these names.
+    """Whether there are detectors of these names, and those that `any_of` names can be joined.
 
     Raises:
         InputError: an unknown name; the message suggests the closest one.
     """
     for name in names:
-        load_detector(name)
+        known_detectors.load_detector(name)
+
+
+def _parameters_of_each(
+    names: Iterable[str], steps: int, parameters: Mapping[str, Json], engine: str | None
+) -> dict[str, dict[str, Json]]:
+    """The parameters of each attack: `steps` where it takes steps, and what was given for all attacks or for it.
+
+    Raises:
+        InputError: a value that cannot be read, or for an attack that is not among the names. A parameter that no
+            attack has is given to the first, which says so.
+    """
+    own: dict[str, dict[str, Json]] = {name: {"steps": steps} if _has_steps(name, engine) else {} for name in names}
+    for key, value in parameters.items():
+        attack, _, parameter = key.rpartition(".")
+        if attack and attack not in own:
+            unknown_name("param: attack", attack, own)
+        having = [attack] if attack else [name for name in own if attacks.has_parameter(name, parameter, engine)]
+        for name in having or list(own)[:1]:
+            read = attacks.read_parameter(name, parameter, value, engine) if isinstance(value, str) else value
+            own[name][parameter] = json_value(read)
+    return own
 
 
 def _has_steps(name: str, engine: str | None) -> bool:

@@ -8,28 +8,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .. import attacks
 from ..defence import DefendedClassifier
-from ..detectors import images_needed, load_detector, parts
+from ..detectors import DEFAULTS, as_detector, images_needed, parts
 from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
 from ..types import InputError, Verdict
-from . import store
 from .images import Images
-from .key import CellKey
+from .keeping import InFolder, InMemory, Keeper
+from .key import CellKey, budget
 from .metrics import measure
 from .model import BenchmarkModel
 from .plan import AttackConfig, BenchmarkPlan
 from .result import Cell, CellFailure, CellResult, Environment, FiredCheck, measured
 
+if TYPE_CHECKING:
+    from ..detectors import AnyOf, Detector, Score
+
 KEPT = 16  # undetected successes whose images are stored with a cell
+WITHOUT_ENERGIES = ("msp",)  # what a model without class energies is judged by where no detector is named
 
 
-def run(target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path = "results", progress: bool = True) -> list[Cell]:
+def run(
+    target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path | None = "results", progress: bool = True
+) -> list[Cell]:
     """Measure every detector under every attack at every eps; returns the cells in that order.
 
     A cell that failed (a loss that is not finite, a goal that the attack does not support, any error) is recorded as
@@ -38,17 +45,30 @@ def run(target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path = "results"
     Args:
         target: the model and its data.
         plan: what to measure.
-        out: folder of all results; a cell that is stored there already is not run again.
+        out: folder of all results; a cell that is stored there already is not run again. None writes nothing.
         progress: show progress on stderr.
 
     Raises:
         InputError: too few calibration images for alpha, an unwritable folder, or "bfloat16" for a processor or a model
             that cannot.
     """
-    check_writable(Path(out))
-    bench = Bench(target, plan.detectors, plan.alpha, max(config.n for config in plan.attacks), Path(out), progress)
+    return prepared(target, plan, out, progress).run(plan.attacks)
+
+
+def prepared(target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path | None, progress: bool) -> Bench:
+    """What `run` measures with; it raises what `run` does."""
+    root = None if out is None else Path(out)
+    if root is not None:
+        check_writable(root)
+    detectors = plan.detectors or default_detectors(target.model)
+    bench = Bench(target, detectors, plan.alpha, max(config.n for config in plan.attacks), root, progress)
     bench.check_precisions(plan.attacks)
-    return [cell for config in plan.attacks for cell in bench.cells(config)]
+    return bench
+
+
+def default_detectors(model: nn.Module) -> tuple[str, ...]:
+    """What a model is judged by where no detector is named: by its energies, or by its logits where it has none."""
+    return DEFAULTS if callable(getattr(model, "class_energies", None)) else WITHOUT_ENERGIES
 
 
 class Bench:
@@ -56,44 +76,65 @@ class Bench:
 
     Args:
         target: the model and its data.
-        detectors: names of detectors.
+        detectors: names of detectors, or detectors of the user's own, whose cells are always run anew.
         alpha: bound on the false-alarm rate.
         n: the most test images that an attack gets.
-        root: folder of all results.
+        root: folder of all results; None keeps them in memory.
         progress: show each attack's progress on stderr.
 
     Raises:
-        InputError: too few calibration images for alpha.
+        InputError: too few calibration images for alpha, two detectors of one name, or one that does not fit the model.
     """
 
     def __init__(
         self,
         target: BenchmarkModel,
-        detectors: Sequence[str],
+        detectors: Sequence[str | Detector | AnyOf | Score],
         alpha: float,
         n: int,
-        root: Path,
+        root: Path | None,
         progress: bool,
     ) -> None:
-        calibrating, needed = len(target.data.calibration), _calibration_images_needed(detectors, alpha)
+        self.defences: dict[str, DefendedClassifier] = {}
+        self._own: set[str] = set()
+        for given in detectors:
+            name = given if isinstance(given, str) else as_detector(given).name
+            if name in self.defences:
+                raise InputError(f"detectors: got two called {name}, must have a name each")
+            self.defences[name] = DefendedClassifier(target.model, given)
+            if not isinstance(given, str):
+                self._own.add(name)
+        needed = max(images_needed(alpha, len(parts(defended.detector))) for defended in self.defences.values())
+        calibrating = len(target.data.calibration)
         if calibrating < needed:
             raise InputError(
                 f"alpha: got {alpha}, needs {needed} calibration images, {target.data.name} has {calibrating}"
             )
-        self.target, self.alpha, self.root, self.progress = target, alpha, root, progress
+        self.target, self.alpha, self.progress = target, alpha, progress
         self.weights = target.weights
-        self.defences = {detector: DefendedClassifier(target.model, detector) for detector in detectors}
         part = target.data.test.head(n)
         self.device = device_of(target.model)
         self.x, self.y = part.x.to(self.device), part.y.to(self.device)
         self._clean: dict[str, Verdict] = {}
         self._precisions: dict[tuple[str, str | None], str] = {}
-        clear_partial(root / self.folder)
+        self.kept: Keeper = InMemory() if root is None else InFolder(root)
+        if root is not None:
+            clear_partial(root / self.folder)
+
+    @property
+    def root(self) -> Path:
+        """Folder of all results, of a bench that has one."""
+        assert isinstance(self.kept, InFolder)
+        return self.kept.root
 
     @property
     def folder(self) -> Path:
         """Where this model's results are, below the folder of all results."""
         return CellKey.folder_of(self.target.data.name, self.target.name)
+
+    def run(self, configs: Sequence[AttackConfig]) -> list[Cell]:
+        """The cells of these attacks, in their order."""
+        return [cell for config in configs for cell in self.cells(config)]
 
     def environment(self, precision: str) -> Environment:
         """Where cells are measured, by a search in `precision`."""
@@ -148,13 +189,13 @@ class Bench:
 
     def found(self, config: AttackConfig, detector: str) -> Cell | None:
         """What is stored of a cell: its result, else its failure."""
-        cells = [cell for key in self.keys(config, detector) if (cell := store.find_any(self.root, key)) is not None]
+        cells = [cell for key in self.keys(config, detector) if (cell := self.kept.find(key)) is not None]
         return next(iter([*measured(cells), *cells]), None)
 
     def done(self, config: AttackConfig, detector: str) -> CellResult | None:
         """The stored result of a cell; None where it is to be run, or its images are to be made again."""
         result = self._stored(config, detector)
-        return result if result is not None and store.has_images(self.root, result) else None
+        return result if result is not None and self.kept.has_images(result) else None
 
     def cells(self, config: AttackConfig, detectors: Sequence[str] | None = None) -> list[Cell]:
         """One cell a detector (all by default); an attack that does not know the detector is run once for all."""
@@ -162,8 +203,8 @@ class Bench:
         cells: list[Cell] = []
         for detector in self.defences if detectors is None else detectors:
             key, stored = self.key(config, detector), self._stored(config, detector)
-            if stored is not None and store.has_images(self.root, stored):
-                self._say(f"done before: {self.root / stored.key.path}")
+            if stored is not None and self.kept.has_images(stored):
+                self._say(f"done before: {self.kept.place(stored.key)}")
                 cells.append(stored)
                 continue
             again = config
@@ -197,7 +238,7 @@ class Bench:
         fired: list[attacks.Check] = []
         started = time.monotonic()
         if len(correct) and attack.threat.eps > 0:  # a budget of nothing leaves every image as it is
-            title = f"{config.name} {attack.threat.norm} {attack.threat.eps:g}"
+            title = f"{config.name} {budget(attack.threat.norm, attack.threat.eps)}"
             with Progress(title, len(y), "images", self.progress) as bar:
                 outcome = attack(victim, x, y, goal, advance=bar.advance)
             x_adv[correct], distance[correct] = outcome.x, outcome.distance
@@ -217,7 +258,7 @@ class Bench:
         model = self.target.model
         victims: list[nn.Module] = [model]
         if detector is not None:
-            victims = [DefendedClassifier(model, part) for part in parts(load_detector(detector))]
+            victims = [DefendedClassifier(model, part) for part in parts(self.defences[detector].detector)]
         try:
             found = [attacks.resolve_precision(precision, victim, self.x[:1]) for victim in victims]
         except InputError:
@@ -227,8 +268,8 @@ class Bench:
         return "bfloat16" if set(found) == {"bfloat16"} else "float32"
 
     def _stored(self, config: AttackConfig, detector: str) -> CellResult | None:
-        # An attack of the user's own may have changed since: it is run anew.
-        if config.engine_name is None:
+        # An attack or a detector of the user's own may have changed since: it is run anew.
+        if config.engine_name is None or detector in self._own:
             return None
         cell = self.found(config, detector)
         return cell if isinstance(cell, CellResult) else None
@@ -247,15 +288,15 @@ class Bench:
             result = self._result(key, attacked, detector)
         except Exception as error:  # whatever it is, the other cells go on
             failure = CellFailure.of(key, error, self.environment(key.precision))
-            self._say(f"failed: {self.root / key.path}: {failure.error}")
+            self._say(f"failed: {self.kept.place(key)}: {failure.error}")
             if stored is not None:
                 return stored
-            store.write(self.root, failure)
+            self.kept.write(failure)
             return failure
         self._keep_images(result, attacked, empty=stored is not None)
         if stored is not None:
             return stored
-        store.write(self.root, result)
+        self.kept.write(result)
         return result
 
     def _result(self, key: CellKey, attacked: _Attacked, detector: str) -> CellResult:
@@ -291,9 +332,9 @@ class Bench:
         flags = result.flags
         index = torch.from_numpy(flags.correct & flags.undetected).nonzero()[:KEPT, 0]
         if len(index) or empty:
-            store.write_images(self.root, result.key, index, attacked.x[index.to(self.device)].cpu())
+            self.kept.write_images(result.key, index, attacked.x[index.to(self.device)].cpu())
         else:
-            store.remove_images(self.root, result.key)
+            self.kept.remove_images(result.key)
 
     def _say(self, line: str) -> None:
         if self.progress:
@@ -307,10 +348,6 @@ class _Attacked:
     knows_detector: bool
     checks: tuple[FiredCheck, ...]
     seconds: float
-
-
-def _calibration_images_needed(detectors: Sequence[str], alpha: float) -> int:
-    return max(images_needed(alpha, len(parts(load_detector(detector)))) for detector in detectors)
 
 
 def _digits(values: Tensor) -> tuple[float, ...]:

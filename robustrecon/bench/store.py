@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detectors import DETECTORS
+from ..detectors import PLACES
 from ..files import atomic_write
 from .fields import WrongJson
 from .key import CellKey
@@ -112,7 +112,7 @@ def _same(stored: CellKey, key: CellKey) -> bool:
 
 
 def _order(key: CellKey) -> tuple[object, ...]:
-    known = list(DETECTORS)
+    known = list(PLACES)
     detector = known.index(key.detector) if key.detector in known else len(known)
     return (key.data, key.model, key.attack, key.norm, key.eps, detector, key.detector, key.seed)
 

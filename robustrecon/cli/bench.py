@@ -8,12 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Alpha, Data, DataDir, Device, Json
+from .options import Alpha, Data, DataDir, Device, Format, Json, checked_format, number
 
 if TYPE_CHECKING:
     from ..bench.suite.read import Suite
 
-IN_A_SUITE = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "log_x")
+IN_A_SUITE = (
+    "attack",
+    "eps",
+    "norm",
+    "steps",
+    "engine",
+    "param",
+    "model",
+    "data",
+    "detector",
+    "alpha",
+    "n",
+    "seed",
+    "log_x",
+)
 
 
 def bench(
@@ -26,14 +40,30 @@ def bench(
         typer.Option(help="An attack (see `robustrecon attacks`) or module:factory; repeatable. pgd by default."),
     ] = None,
     eps: Annotated[
-        list[float] | None, typer.Option(help="Radius of the budget; repeatable. 0.1, 0.2 and 0.3 by default.")
+        list[float] | None,
+        typer.Option(
+            parser=number,
+            metavar="NUMBER",
+            help="Radius, such as 0.1 or 8/255; repeatable. 0.1, 0.2 and 0.3 by default.",
+        ),
     ] = None,
     norm: Annotated[str, typer.Option(help="Norm of the budget: linf or l2.")] = "linf",
     steps: Annotated[int, typer.Option(help="Gradient steps of each attack that takes steps.")] = 40,
     engine: Annotated[str | None, typer.Option(help="Library that runs the attacks: torchattacks, art or own.")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A parameter (see `robustrecon attacks`) of all attacks that have it, or ATTACK.NAME=VALUE of one; "
+            "repeatable.",
+        ),
+    ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="A trained model's folder or a shipped model's name; by default one is trained, once."),
+        typer.Option(
+            help="A trained model's folder, a shipped model's name, or module:factory for one of your own; by default "
+            "one is trained, once."
+        ),
     ] = None,
     data: Data = None,
     data_dir: DataDir = Path("data"),
@@ -41,7 +71,7 @@ def bench(
         list[str] | None,
         typer.Option(
             help="A detector (see `robustrecon detectors`) or 'any_of(NAME,NAME)'; repeatable. "
-            "label_margin and global_error by default."
+            "label_margin and global_error by default; msp for a model of your own without class energies."
         ),
     ] = None,
     alpha: Alpha = 0.05,
@@ -72,14 +102,21 @@ def bench(
             "own figures: each attacks the images that the cheaper ones left.",
         ),
     ] = False,
+    format: Format = None,
     as_json: Json = False,
 ) -> None:
     """Attack a defended model and report accuracy, detection ROC and robust risk.
 
     With --suite: many models and attacks, and the worst case over all attacks. Exit code 1 when a cell failed.
     """
+    chosen = checked_format(format, as_json)
+    as_json = chosen == "json"
+    if (suite is not None or worst_case_only) and chosen in ("csv", "latex"):
+        _refuse(
+            context, ("format",), f"got {chosen}, must be table, markdown or json with --suite or --worst-case-only"
+        )
     if worst_case_only:
-        _worst_case_only(context)
+        _worst_case_only(context, as_json)
         return
     if suite is not None and plan:
         _plan_suite(context, suite, data_dir, device, out, workers, backend, precision, as_json)
@@ -89,12 +126,7 @@ def bench(
         return
     _refuse(context, ("workers", "backend", "plan"), "needs --suite")
 
-    from ..bench import BenchmarkPlan, load_benchmark_model, run, store
-    from ..bench.report import cells as report
-    from ..bench.report import model as model_report
-    from ..bench.report.examples import draw_examples
-    from ..bench.result import failed, measured
-    from ..detectors import DEFAULTS
+    from ..bench import BenchmarkPlan
 
     asked = BenchmarkPlan(
         attack or ["pgd"],
@@ -102,26 +134,42 @@ def bench(
         norm=norm,
         steps=steps,
         engine=engine,
-        detectors=detector or DEFAULTS,
+        detectors=detector or None,
         alpha=alpha,
         n=n,
         seed=seed,
         precision="auto" if precision is None else precision,
+        parameters=_parameters(param or []),
     )
+    from ..bench import load_benchmark_model, run
+    from ..bench.report import formats
+    from ..bench.report import model as model_report
+    from ..bench.report.examples import draw_examples
+    from ..bench.result import failed, measured
+
     target = load_benchmark_model(model, data, data_dir, device)
     cells = run(target, asked, out)
     key = cells[-1].key
     sheet = draw_examples(target, measured(cells), out / key.folder / "examples.png")
     written = [*model_report.write(out, key, log_x), *([sheet] if sheet else [])]
-    if as_json:
-        print(store.summaries(cells))
-    else:
-        parts = [report.summary(cells), report.table(cells), report.caveat(cells), *report.failures(cells)]
-        print("\n\n".join(parts), end="\n\n")
-        for path in written:
-            print(path)
+    print(formats.of_cells(cells, chosen))
+    if chosen in ("table", "markdown"):
+        print("", *written, sep="\n")
     if failed(cells):
         raise typer.Exit(1)
+
+
+def _parameters(given: list[str]) -> dict[str, str]:
+    """What --param says, by the names before the first `=`."""
+    from ..types import InputError
+
+    found = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"param: got {each!r}, must be NAME=VALUE or ATTACK.NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def _bench_suite(
@@ -186,9 +234,9 @@ def _plan_suite(
     print(json.dumps(planned.to_json(), indent=2) if as_json else planned.text())
 
 
-def _worst_case_only(context: typer.Context) -> None:
+def _worst_case_only(context: typer.Context, as_json: bool) -> None:
     given = context.params
-    _refuse(context, ("plan", "log_x"), "cannot be given with --worst-case-only")
+    _refuse(context, ("plan", "log_x", "param"), "cannot be given with --worst-case-only")
     if given["suite"] is None and not given["attack"]:
         _refuse(context, ("steps", "engine"), "needs --attack; the default attacks have their own")
     from ..bench.chain.run import asked_suite, run_worst_cases
@@ -203,7 +251,7 @@ def _worst_case_only(context: typer.Context) -> None:
     settings = {name: given[name] for name in ("workers", "backend", "device")}
     ran = run_worst_cases(suite, given["out"], given["data_dir"], **settings)
     written = report.write(ran, given["out"], _again(context))
-    if given["as_json"]:
+    if as_json:
         print(written[0].read_text(), end="")
     else:
         print("\n\n".join([report.tables(ran), *report.failures(ran)]), end="\n\n")
@@ -218,7 +266,7 @@ def _again(context: typer.Context) -> str:
     words = ["robustrecon", "bench"]
     for option in context.command.params:
         name = option.name or ""
-        if not _given(context, name) or name in ("data_dir", "workers", "backend", "device", "as_json"):
+        if not _given(context, name) or name in ("data_dir", "workers", "backend", "device", "as_json", "format"):
             continue
         value = context.params[name]
         if value is True:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DataDir, Device, Json
+from .options import CalibrationData, DataDir, Detector, Device, Json
 
 if TYPE_CHECKING:
     from ..defence import DefendedClassifier
+
+_CHUNK = 512  # files that are held at a time
 
 
 @dataclass(frozen=True)
@@ -46,28 +48,32 @@ class FileVerdict:
 
 
 def detect(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Image files.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Image files, or folders, of which all image files are judged."),
+    ],
     model: Annotated[
         Path,
-        typer.Option(help="A trained model's folder, a shipped one's name, or a saved DefendedClassifier."),
+        typer.Option(help="A shipped model's name, a trained model's folder, or a file that `calibrate` wrote."),
     ] = Path("runs/digits"),
-    detector: Annotated[
-        str | None,
-        typer.Option(help="A detector (see `robustrecon detectors`) or 'any_of(NAME,NAME)'; label_margin by default."),
-    ] = None,
+    detector: Detector = None,
     alpha: Annotated[float | None, typer.Option(help="Bound on the false-alarm rate; 0.05 by default.")] = None,
+    data: CalibrationData = None,
     data_dir: DataDir = Path("data"),
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Judge image files. Exit code 0: all are accepted, 1: one is rejected, 2: one cannot be read.
 
-    A trained model is calibrated first, on the calibration part of the data it was trained on; a saved
-    DefendedClassifier is calibrated already. Images are converted to the model's channels and resized.
+    Shipped models and those of `robustrecon train` come with calibration scores and need no data. Images are converted
+    to the model's channels and resized.
     """
-    from ..bench.model import load_defended
+    from ..data.folder import image_files
+    from ..defence import load_defended
 
-    verdicts = _judged(load_defended(model, detector, alpha, data_dir, device), files)
+    found = image_files(files)
+    defended = load_defended(model, detector, alpha, data, data_dir, device)
+    verdicts = [verdict for i in range(0, len(found), _CHUNK) for verdict in _judged(defended, found[i : i + _CHUNK])]
     print(json.dumps([verdict.to_json() for verdict in verdicts], indent=2) if as_json else _table(verdicts))
     for verdict in verdicts:
         if verdict.error is not None:

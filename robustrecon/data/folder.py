@@ -56,6 +56,24 @@ def read_images(paths: Sequence[str | Path], image_shape: ImageShape) -> Tensor:
     return to_float(torch.stack([_read(Path(path), image_shape) for path in paths]))
 
 
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """The files of `paths`, with those that have an image's suffix in and below each folder in its place, sorted.
+
+    Raises:
+        InputError: a folder without images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not inside:
+            raise InputError(f"{path}: a folder without images, must hold files such as .png or .jpg")
+        found += inside
+    return found
+
+
 def _files(root: Path) -> dict[str, list[Path]]:
     files = {
         child.name: sorted(path for path in child.iterdir() if path.suffix.lower() in SUFFIXES)

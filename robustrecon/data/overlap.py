@@ -67,7 +67,11 @@ def check_unseen(sketch: Tensor, images: Tensor, what: str) -> None:
     Raises:
         InputError: more than 1 % of the decidable images were seen, or images of another shape or type.
     """
-    seen, decidable = share_seen(sketch, images)
+    check_share(*share_seen(sketch, images), what)
+
+
+def check_share(seen: int, decidable: int, what: str) -> None:
+    """As `check_unseen`, from the counts that `share_seen` gave, added up over batches."""
     if seen > MOST_SEEN * decidable:
         raise InputError(
             f"{what}: {seen:,} of {decidable:,} images that can be told are among those that the model was trained "

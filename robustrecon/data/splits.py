@@ -25,10 +25,10 @@ HELD_OUT_SHARE = 1 / 6  # for calibration, and the same for test, when the data 
 
 @dataclass(frozen=True)
 class Part:
-    """Labelled images, stored as bytes.
+    """Labelled images, stored as bytes; images that someone passed in are stored as they were.
 
     Attributes:
-        images: (N, C, H, W) uint8.
+        images: (N, C, H, W) uint8, or floats in [0, 1].
         y: (N,) int64 labels from 0.
     """
 
@@ -60,7 +60,7 @@ class Dataset:
     Attributes:
         name: the name that `load_data` loads it by.
         classes: the K class names, in label order.
-        train, calibration, test: the parts.
+        train, calibration, test: the parts; `train` is empty where nothing is to be trained.
     """
 
     name: str
@@ -75,9 +75,14 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the training images and labels; data that has changed is split into other parts."""
-        digest = hashlib.sha256(self.train.images.numpy().tobytes())
-        digest.update(self.train.y.numpy().tobytes())
+        """Hash of the training images and labels, or of the others where there are none.
+
+        Data that has changed is split into other parts.
+        """
+        digest = hashlib.sha256()
+        for part in [self.train] if len(self.train) else [self.calibration, self.test]:
+            digest.update(part.images.numpy().tobytes())
+            digest.update(part.y.numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @cached_property
@@ -92,8 +97,8 @@ class Dataset:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 images as float32 in [0, 1]."""
-    return images.float().div_(255)
+    """uint8 images as float32 in [0, 1]; floats as they are."""
+    return images.float() if images.is_floating_point() else images.float().div_(255)
 
 
 def shuffled(images: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,6 +60,15 @@ class Calibration:
         """What `combined` is compared with: the threshold of a single score, 0 for several."""
         return self.thresholds[0] if len(self.thresholds) == 1 else 0.0
 
+    @property
+    def expected_false_alarm_rate(self) -> float:
+        """Bound on the share of clean inputs that is rejected, on average over calibration sets; at most alpha.
+
+        m · (1 − k / (n + 1)), with k the rank of the threshold: 0 where nothing is rejected.
+        """
+        n, m = self.scores.shape
+        return m * max(0, n + 1 - rank(n, self.alpha, m)) / (n + 1)
+
     def combined(self, scores: Tensor) -> Tensor:
         """(B,) the score that decides, from the m scores (B, m); differentiable in them.
 

@@ -19,7 +19,9 @@ from ..statistics import clopper_pearson
 from ..types import InputError
 
 Array: TypeAlias = NDArray[Any]
-WIDTH = 9.0  # inches
+WIDTH = 7.0  # inches, as of the text on a page, so that letters are printed in their size
+LETTERS = 100  # of a line of a caption
+DPI = 170
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ class Measure:
         return Measure(float(flags.mean()), len(flags), interval=(low, high))
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A further picture of a figure's arrays: how it is drawn on matplotlib axes, and its caption."""
+
+    plot: Callable[[Any], None]
+    caption: str
+
+
 class Drawable(ABC):
     """What a figure's function returns: arrays, with the numbers measured on them and how to draw them."""
 
@@ -68,7 +78,7 @@ class Drawable(ABC):
         """Draw the picture on matplotlib axes."""
 
     @property
-    def further(self) -> dict[str, Callable[[Any], None]]:
+    def further(self) -> dict[str, Picture]:
         """Further pictures of the same arrays, by name."""
         return {}
 
@@ -80,7 +90,7 @@ def check_count(value: int, argument: str, least: int = 1) -> None:
 
 
 def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
-    """Write `figure` and its further pictures as PNG and SVG, each with `title` above it and the caption below.
+    """Write `figure` and its further pictures as PNG and SVG, each with `title` above it and its caption below.
 
     Args:
         path: of the pictures, without a suffix; the names of further pictures are appended to it.
@@ -89,14 +99,16 @@ def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
         The files that were written.
     """
     written = []
-    for name, plot in {"": figure.plot, **figure.further}.items():
+    for name, picture in {"": Picture(figure.plot, figure.caption), **figure.further}.items():
         with mpl.rc_context({**plotting.STYLE, "svg.hashsalt": title}):
-            canvas = Figure(figsize=(WIDTH, 5.5), layout="constrained")
-            plot(axes := canvas.subplots())
-            canvas.suptitle(title)
-            canvas.supxlabel(textwrap.fill(figure.caption, 130), fontsize=8)
+            canvas = Figure(figsize=(WIDTH, 4.8), dpi=DPI, layout="constrained")
+            picture.plot(axes := canvas.subplots())
+            canvas.suptitle(title, fontsize=10)
+            canvas.supxlabel(textwrap.fill(picture.caption, LETTERS), fontsize=8)
             if not axes.axison:
                 _fit(canvas, axes)
+            elif axes.images:  # of a fixed shape, which constrained layout does not centre
+                canvas.set_layout_engine("compressed")
             stem = f"{path.name}-{name}" if name else path.name
             written += [plotting.write(canvas, path.with_name(stem + suffix)) for suffix in (".png", ".svg")]
     return written

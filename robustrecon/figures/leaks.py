@@ -62,7 +62,7 @@ class Leakage(Drawable):
         ax.set_xticks(
             place + 0.2, [f"{name}\n{dim} style neurons" for name, dim in zip(self.names, self.style_dims, strict=True)]
         )
-        ax.set(ylim=(0, 1.1), ylabel="share of the test images")
+        ax.set(xlim=(-0.8, len(self.names) + 0.2), ylim=(0, 1.1), ylabel="share of the test images")
         ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=2)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..data import Dataset
 from ..detectors import DETECTORS, Evidence, applicable
 from ..models import EnergyModel
 from ..types import unknown_name
-from .base import Array, Drawable, Measure, check_count
+from .base import Array, Drawable, Measure, Picture, check_count
 from .encoding import checked, decode, encode, evaluated
 from .sheets import short, show
 
@@ -77,13 +77,22 @@ class Misclassified(Drawable):
             return f"{m['misclassified'].value:.2%} of n = {len(self.y):,} test images are misclassified."
         better = m["true_label_explains_misclassified_better"]
         low, high = better.interval or (0, 1)
-        found = ", ".join(f"{name} {m[f'auroc_{name}'].value:.3f}" for name in self.scores)
         return (
             f"Of n = {len(self.y):,} test images {better.n} are misclassified. For {better.value:.1%} [{low:.1%}, "
             f"{high:.1%}] of these the true label has a lower energy E than the predicted one; for "
             f"{m['another_label_explains_correct_better'].value:.1%} of the correctly classified images another label "
-            f"has a lower energy. AUROC of misclassified against correctly classified images: {found}. p is the "
+            "has a lower energy. E is the class energy: the lower, the better a label explains the image. p is the "
             "softmax probability of the predicted label."
+        )
+
+    @property
+    def caption_of_risk_coverage(self) -> str:
+        m = self.measures
+        found = [f"{name} {m[f'auroc_{name}'].value:.3f}" for name in self.scores if f"auroc_{name}" in m]
+        return (
+            f"n = {len(self.y):,} test images, accepted in the order of a detector's score, the least suspicious "
+            f"first; {m['misclassified'].value:.2%} of all are misclassified."
+            + (f" AUROC of misclassified against correctly classified images: {', '.join(found)}." if found else "")
         )
 
     def risk_coverage(self, detector: str) -> tuple[Array, Array]:
@@ -93,8 +102,8 @@ class Misclassified(Drawable):
         return accepted / len(order), self.wrong[order].cumsum() / accepted
 
     @property
-    def further(self) -> dict[str, Callable[[Any], None]]:
-        return {"risk-coverage": self.plot_risk_coverage}
+    def further(self) -> dict[str, Picture]:
+        return {"risk-coverage": Picture(self.plot_risk_coverage, self.caption_of_risk_coverage)}
 
     def plot(self, ax: Any) -> None:
         if not len(self.indices):
@@ -123,9 +132,9 @@ class Misclassified(Drawable):
 
     def plot_risk_coverage(self, ax: Any) -> None:
         """Share of errors among the accepted images against how many are accepted (Geifman & El-Yaniv 2017)."""
-        for index, name in enumerate(self.scores):
+        for index, (name, width) in enumerate(zip(self.scores, plotting.widths(len(self.scores)), strict=True)):
             colour, line = plotting.COLOURS[index % len(plotting.COLOURS)], plotting.LINES[index % len(plotting.LINES)]
-            ax.plot(*self.risk_coverage(name), color=colour, linestyle=line, label=name)
+            ax.plot(*self.risk_coverage(name), color=colour, linestyle=line, linewidth=width, label=name)
         ax.set(xlabel="coverage: share of test images accepted", ylabel="risk: share of these that are misclassified")
         ax.set(xlim=(0, 1), ylim=(0, None))
         ax.grid(alpha=0.25)

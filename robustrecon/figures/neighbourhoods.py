@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
+from .. import plotting
 from ..data import Dataset
 from ..models import EnergyModel
 from ..types import InputError
 from .base import Array, Drawable, Measure, check_count
 from .encoding import checked, distances, encode
-from .sheets import short, show
+from .sheets import GAP, short, show
 
 SPACES = ("image", "style")
 NEAREST = 97  # the paper's number
-COLUMNS = 14  # images in a row of each half of the sheet
-BAR = 10  # height in pixels of the style bars below an image
+COLUMNS, ROWS = 14, 4  # images of each space on the sheet
+BAR = 20  # height of the style bars below an image, in its pixels
+BLACK, GREY, WHITE = np.float32(0), np.float32(0.35), np.float32(1)
 
 
 @dataclass(frozen=True)
@@ -88,17 +91,27 @@ class Neighbours(Drawable):
 
         changes = ", ".join(map(change, ("image_distance", "style_distance", "same_class")))
         return (
-            f"A test image (framed) and its {k} nearest neighbours, left in pixels, right in style; the bars are their "
-            f"style memories. {'; '.join(map(of_first, SPACES)).capitalize()}. Over n = {len(self.base):,} base "
+            f"A test image (framed) and the first {min(k, COLUMNS * ROWS - 1)} of its {k} nearest neighbours, in "
+            "pixels (top) and in style (bottom); the bars are their style memories. "
+            f"{'; '.join(map(of_first, SPACES)).capitalize()}. Over n = {len(self.base):,} base "
             f"images, neighbours in pixels → in style: {changes} (by chance {m['same_class_by_chance'].value:.1f}); "
             f"{m['shared_neighbours'].value:.1f} of {k} are neighbours in both."
         )
 
     def plot(self, ax: Any) -> None:
         halves = [_rows(self.images[space], self.styles[space]) for space in SPACES]
-        margin = np.ones((*halves[0].shape[:1], 1, *halves[0].shape[2:]), dtype=np.float32)
-        show(ax, np.concatenate([halves[0], margin, halves[1]], axis=1))
-        ax.set_title(f"{self.name}: nearest in pixels, and nearest in style", fontsize=9)
+        sheet = np.concatenate(halves)
+        down = len(halves[0])
+        names = [""] * len(sheet)
+        names[0], names[down] = "nearest\nin pixels", "nearest\nin style"
+        show(ax, sheet, rows=names)
+        scale = _scale(self.images["image"], self.styles["image"])
+        height, width = (scale * size for size in self.images["image"].shape[2:])
+        for row in (0, down):
+            corner = (-0.5 - GAP / 2, row * (sheet.shape[3] + GAP) - 0.5 - GAP / 2)
+            frame = Rectangle(corner, width + GAP, height + GAP, fill=False, color=plotting.COLOURS[1], linewidth=2)
+            ax.add_patch(frame).set_clip_on(False)
+        ax.set_title(f"neighbours of an image of class {self.name}", fontsize=9)
 
 
 def neighbours(
@@ -164,18 +177,26 @@ def _indices(base: int | Sequence[int], n: int) -> Array:
     return found
 
 
+def _scale(images: Array, styles: Array) -> int:
+    """How many times as large images (N, C, H, W) are drawn, so that each style bar has three pixels."""
+    return -(-3 * styles.shape[1] // images.shape[3])
+
+
 def _rows(images: Array, styles: Array) -> Array:
-    """Images (N, C, H, W) with their styles (N, S) as bars below them, in rows of `COLUMNS`; the first has a frame."""
-    scale = -(-styles.shape[1] // images.shape[3])  # enlarged, so that each bar is at least one pixel wide
+    """Images (N, C, H, W) with their styles (N, S) as bars below them, in at most `ROWS` rows of `COLUMNS`."""
+    scale = _scale(images, styles)
+    images, styles = images[: ROWS * COLUMNS], styles[: ROWS * COLUMNS]
     images = images.repeat(scale, axis=2).repeat(scale, axis=3)
     n, channels, _, width = images.shape
-    images = images.copy()
-    for edge in (np.s_[0, :, :scale], np.s_[0, :, -scale:], np.s_[0, :, :, :scale], np.s_[0, :, :, -scale:]):
-        images[edge] = 1
+    pitch = width // styles.shape[1]  # of a bar and the gap after it
+    bars = np.full((n, channels, BAR * scale, width), WHITE)
     level = np.arange(BAR * scale, 0, -1)[:, None] / (BAR * scale)
-    bars = np.where(styles[:, None] >= level - 0.5 / len(level), np.float32(0.35), np.float32(1.0))
-    columns = np.arange(width) * styles.shape[1] // width
-    bars = np.repeat(bars[:, None, :, columns], channels, axis=1)
+    filled = np.where(styles[:, None] >= level - 0.5 / len(level), GREY, WHITE)
+    filled[:, -1] = BLACK  # of a bar of 0 too
+    left = (width - pitch * styles.shape[1]) // 2
+    for column in range(pitch - 1):
+        places = left + column + pitch * np.arange(styles.shape[1])
+        bars[..., places] = filled[:, None]
     whole = np.concatenate([images, bars], axis=2)
-    blank = np.ones((-n % COLUMNS, *whole.shape[1:]), dtype=np.float32)
+    blank = np.full((-n % COLUMNS, *whole.shape[1:]), WHITE)
     return np.concatenate([whole, blank]).reshape(-1, COLUMNS, *whole.shape[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from .. import plotting
 from ..data import Dataset
 from ..models import EnergyModel
-from .base import Array, Drawable, Measure, check_count
+from .base import Array, Drawable, Measure, Picture, check_count
 from .encoding import checked, decode, encode, of_class
 from .judge import Judge
 from .sheets import short, show
@@ -62,20 +61,28 @@ class StyleTransfer(Drawable):
     @property
     def caption(self) -> str:
         m = self.measures
-        between = np.where(np.eye(len(self.names), dtype=bool), np.nan, self.recognised)
-        source, label = np.unravel_index(np.nanargmin(between), between.shape)
         return (
             "First column: a test image of each class. Other columns: its style drawn under every label. An "
             f"independent classifier (accuracy {self.accuracy:.1%} on test images) recognises the other label in "
             f"{m['transfers_of_the_asked_class'].value:.1%} of the drawings under another label, and the class of the "
             f"image that the style is from in {m['transfers_still_of_the_own_class'].value:.1%} (n = {len(self.y):,} "
-            f"styles under every label). The lowest share, {between[source, label]:.1%}, is of styles of "
-            f"{self.names[source]} drawn as {self.names[label]} ({(self.y == source).sum()} styles)."
+            "styles under every label)."
         )
 
     @property
-    def further(self) -> dict[str, Callable[[Any], None]]:
-        return {"shares": self.plot_shares}
+    def caption_of_shares(self) -> str:
+        between = np.where(np.eye(len(self.names), dtype=bool), np.nan, self.recognised)
+        source, label = np.unravel_index(np.nanargmin(between), between.shape)
+        return (
+            f"n = {len(self.y):,} test images, the style of each drawn under every label: the share of the drawings in "
+            f"which an independent classifier (accuracy {self.accuracy:.1%} on test images) recognises the label, by "
+            f"class of the image (rows) and label (columns). The lowest share, {between[source, label]:.1%}, is of "
+            f"styles of {self.names[source]} drawn as {self.names[label]} ({(self.y == source).sum()} styles)."
+        )
+
+    @property
+    def further(self) -> dict[str, Picture]:
+        return {"shares": Picture(self.plot_shares, self.caption_of_shares)}
 
     def plot(self, ax: Any) -> None:
         sheet = np.concatenate([self.originals[:, None], self.drawings], axis=1)

@@ -23,6 +23,7 @@ __all__ = [
     "StyleMemoryNet",
     "architecture",
     "build",
+    "class_names",
     "load",
     "load_with_card",
     "model_weights",
@@ -112,6 +113,28 @@ def trained_on(model: nn.Module) -> Tensor | None:
     """The sketch of the images that a model, or one that it wraps, was trained on; None where it is not known."""
     found = (getattr(part, TRAINED_ON, None) for part in model.modules())
     return next((sketch for sketch in found if isinstance(sketch, Tensor)), None)
+
+
+def class_names(stored: object, model: nn.Module, where: str | Path) -> tuple[str, ...] | None:
+    """The class names that a card or a user gives; None where there are none.
+
+    Args:
+        stored: names in label order, or None.
+        model: they must be as many as its `n_classes`, where it says so.
+        where: what gives them, for the message.
+
+    Raises:
+        InputError: something else than names, or fewer or more than the model has classes.
+    """
+    if stored is None:
+        return None
+    names = tuple(stored) if isinstance(stored, (list, tuple)) else ()
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"{where}: gives the class names as {str(stored)[:60]}, must be a list with a name a label")
+    n_classes = getattr(model, "n_classes", len(names))
+    if len(names) != n_classes:
+        raise InputError(f"{where}: names {len(names)} classes, must name the model's {n_classes}")
+    return names
 
 
 def read(path: str | Path) -> checkpoint.Checkpoint:

@@ -20,7 +20,7 @@ from .. import checkpoint, models, provenance
 from ..data import Dataset, Part
 from ..data.splits import to_float
 from ..files import atomic_write
-from ..models import MODELS, EnergyModel
+from ..models import MODELS, EnergyModel, stored_scores
 from ..runtime import Progress, batched, evaluating, seed_everything
 from ..types import InputError
 from . import objectives
@@ -69,6 +69,7 @@ class Run:
         self.progress = progress and fabric.is_global_zero
         self.history: list[dict[str, float]] = []
         self.file = out / checkpoint.MODEL_FILE
+        self.scores = stored_scores.file_beside(self.file)
         saved = checkpoint.load(out) if self.file.exists() else None
         self.seal = saved.card["sha256"] if saved is not None else None
         if saved is not None:
@@ -105,6 +106,9 @@ class Run:
             bar.resume(n * len(self.history))
             for epoch in range(len(self.history), self.epochs):
                 self._epoch(epoch, images, y, bar)
+        if self.fabric.is_global_zero and not self.scores.exists():
+            stored_scores.write(self.scores, self.result, self.data)
+        self.fabric.barrier()
         result = cast(EnergyModel, self.result.eval().cpu())
         result.trained_on = self.data.sketch
         return result
@@ -199,6 +203,7 @@ class Run:
             "commit": provenance.commit(),
             "history": self.history,
         }
+        stored_scores.remove(self.scores)
         checkpoint.save(self.file, tensors, card)
         self.seal = seal(self.file)
         atomic_write(self.out / "metrics.csv", self._csv())

@@ -96,7 +96,7 @@ def asked_suite(
         Path(name or "default model"),
         data,
         plan.alpha,
-        (SuiteModel(name, tuple(plan.detectors), n, configs),),
+        (SuiteModel(name, tuple(dict.fromkeys(detector or DEFAULTS)), n, configs),),
         precision,
     )
 

@@ -10,7 +10,7 @@ from ... import provenance
 from ...files import atomic_write
 from ..chain.result import SHARD, ChainResult
 from ..chain.run import ChainRun
-from ..key import budget
+from ..key import budget, radius
 from ..worst_case import WorstCase
 from . import still
 from .curves import risk_curves
@@ -131,7 +131,7 @@ def _stages(results: Sequence[ChainResult]) -> list[Table]:
                 checks = ", ".join(attack.checks) or ("–" if attack.checked else "not run")
                 figures = [str(attack.images), str(attack.broken), f"{attack.seconds or 0:.1f}", checks]
                 aware = "yes" if attack.knows_detector else "no"
-                rows.append([f"{entry.eps:g}", doubted(attack.attack, attack.checks), aware, *figures])
+                rows.append([radius(entry.eps), doubted(attack.attack, attack.checks), aware, *figures])
         title = f"Attack by attack: {first.data}, {first.model}, {first.detector}, {first.norm}"
         made.append(Table(title, STAGES if not made else "", rows))
     return made

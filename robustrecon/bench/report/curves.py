@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
-from ...plotting import COLOURS
+from ...plotting import COLOURS, THIN, widths
+from ..key import radius
 from ..metrics import roc_of_successes
 from ..result import CellResult
 from ..worst_case import WorstCase
@@ -26,6 +27,7 @@ class Line:
         x, y: its points.
         colour: as "#rrggbb".
         style: which of a renderer's line styles, or of its markers.
+        width: in points.
         low, high: ends of the interval at each point; empty where there is none.
     """
 
@@ -34,6 +36,7 @@ class Line:
     y: tuple[float, ...]
     colour: str
     style: int = 0
+    width: float = THIN
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
 
@@ -137,7 +140,7 @@ def roc_curves(results: Sequence[CellResult], log_x: bool = False) -> Curves:
     return Curves(
         title=f"{key.data}, {key.model}, n = {key.n}",
         y_title="true positive rate, successful attacks",
-        panels=tuple(Panel(title, "false positive rate", tuple(lines[title])) for title in titles),
+        panels=tuple(Panel(title, "false positive rate", _nested(lines[title])) for title in titles),
         legend=(
             *(Legend(budget, _colour(index)) for index, budget in enumerate(budgets)),
             *(Legend(detector, style=index) for index, detector in enumerate(detectors)),
@@ -168,7 +171,7 @@ def risk_curves(entries: Sequence[WorstCase]) -> Curves:
                         high=tuple(entry.robust_risk_interval[1] for entry in line),
                     )
                 )
-        panels.append(Panel(f"{place[0]}, {place[1]}", f"eps ({place[2]})", tuple(lines)))
+        panels.append(Panel(f"{place[0]}, {place[1]}", f"eps ({place[2]})", _nested(lines)))
     return Curves(
         title="Worst case over all attacks",
         y_title="robust risk",
@@ -189,15 +192,20 @@ def heat_map(results: Sequence[CellResult]) -> HeatMap:
         grid = [[at.get((attack, detector)) for detector in detectors] for attack in attacks]
         panels.append(
             HeatPanel(
-                title=f"eps {eps:g}",
+                title=f"eps {radius(eps)}",
                 values=tuple(
                     tuple(result.metrics.undetected_success if result else None for result in row) for row in grid
                 ),
                 texts=tuple(tuple(_share(result) for result in row) for row in grid),
             )
         )
-    title = f"{key.data}, {key.model}, {key.norm}; † a check fired"
+    title = f"{key.data}, {key.model}, {key.norm}; †: a check fired; white: not run"
     return HeatMap(title, "undetected success", tuple(attacks), tuple(detectors), tuple(panels))
+
+
+def _nested(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """The lines of a panel, so wide that those which coincide are all seen."""
+    return tuple(replace(line, width=width) for line, width in zip(lines, widths(len(lines)), strict=True))
 
 
 def _share(result: CellResult | None) -> str:

@@ -13,13 +13,19 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ...defence import DefendedClassifier
+from ...detectors import Evidence
 from ...files import slug
 from ...plotting import COLOURS, STYLE, write
-from .. import store
 from ..model import BenchmarkModel
 from ..plan import AttackConfig
 from ..result import CellResult
 from ..runner import Bench
+
+LEGEND = (
+    "E: the reconstruction error under the label (class energy); the lower, the better the label explains the image. "
+    "In the first row it is of the clean image, else of the adversarial one.\n"
+    "Score: of the detector, the higher the more suspicious. Best other: the label with the lowest E but the predicted."
+)
 
 
 def draws(model: nn.Module) -> bool:
@@ -72,7 +78,7 @@ def sheets(bench: Bench, results: Sequence[CellResult], folder: Path, most: int 
     for result in results:
         groups.setdefault((result.key.detector, result.key.budget), []).append(result)
     for (detector, budget), cells in groups.items():
-        kept = [kept for cell in cells if (kept := store.read_images(bench.root, cell.key))]
+        kept = [kept for cell in cells if (kept := bench.kept.read_images(cell.key))]
         chosen = _in_turn([[(int(i), x) for i, x in zip(*pair, strict=True)] for pair in kept], most)
         if not chosen:
             continue
@@ -82,7 +88,10 @@ def sheets(bench: Bench, results: Sequence[CellResult], folder: Path, most: int 
         if picked:
             data, model = bench.target.data.name, bench.target.name
             path = folder / f"{slug(f'undetected-{data}-{model}-{detector}-{budget}')}.png"
-            title = f"{data}, {model}: images that {detector} accepts with a wrong label, {budget}"
+            title = (
+                f"{data}, {model}: images that {detector} accepts with a wrong label, {budget}\n"
+                f"{detector} rejects scores above {bench.calibrated(detector).threshold:.4g}"
+            )
             written.append(draw(picked, bench.target.data.classes, path, title))
     return written
 
@@ -145,18 +154,18 @@ def pick_examples(
     verdict = defended.inspect(adversarial)
     misclassified = verdict.label != y
     caught, missed = ((misclassified & rejected).nonzero()[:, 0] for rejected in (verdict.rejected, ~verdict.rejected))
-    half = most // 2
+    half = -(-most // 2)
     n_caught = min(len(caught), max(half, most - len(missed)))
     chosen = torch.cat([caught[:n_caught], missed[: most - n_caught]])
     if not len(chosen):
         return []
     x, predicted, true = adversarial[chosen], verdict.label[chosen], y[chosen]
     with torch.no_grad():
-        energies = defended.class_energies(x)
+        energies = Evidence(defended.model, x).energies  # whether or not the detector looks at them
         best_other = energies.scatter(1, predicted[:, None], float("inf")).argmin(1)
         labels = torch.stack([predicted, best_other, true], dim=1)
         drawn = torch.stack([reconstruct(x, column) for column in labels.T], dim=1).cpu()
-        clean_energies = defended.class_energies(clean[chosen]).gather(1, true[:, None])[:, 0]
+        clean_energies = Evidence(defended.model, clean[chosen]).energies.gather(1, true[:, None])[:, 0]
     costs = energies.gather(1, labels)
     return [
         Example(
@@ -175,14 +184,14 @@ def draw(picked: Sequence[Example], classes: Sequence[str], path: Path, title: s
     """A sheet: a column an input; clean, adversarial, and drawn under three labels, with energies."""
     rows = ("clean", "adversarial", "drawn as predicted", "drawn as best other", "drawn as true label")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.4 + 1.15 * len(picked), 7.4), layout="constrained")
+        figure = Figure(figsize=(1.4 + 1.15 * len(picked), 7.9), layout="constrained")
         axes = figure.subplots(len(rows), len(picked), squeeze=False)
         for column, example in enumerate(picked):
             true, predicted = example.drawings[2][1], example.drawings[0][1]
             verdict = "rejected" if example.rejected else "accepted"
             cells = [
                 (example.clean, f"is {_short(classes[true])}: E = {example.clean_energy:.1f}"),
-                (example.adversarial, f"taken for {_short(classes[predicted])}\nscore {example.score:.1f}\n{verdict}"),
+                (example.adversarial, f"predicted {_short(classes[predicted])}\nscore {example.score:.1f}\n{verdict}"),
                 *((image, f"{_short(classes[label])}: E = {energy:.1f}") for image, label, energy in example.drawings),
             ]
             for axis, (image, text) in zip(axes[:, column], cells, strict=True):
@@ -195,6 +204,7 @@ def draw(picked: Sequence[Example], classes: Sequence[str], path: Path, title: s
         for axis, name in zip(axes[:, 0], rows, strict=True):
             axis.set_ylabel(name, rotation=0, ha="right", va="center")
         figure.suptitle(title)
+        figure.supxlabel(LEGEND, fontsize=8)
         return write(figure, path)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from plotly.graph_objects import Figure
 from plotly.io import to_html
 
 from . import interactive
@@ -20,13 +21,19 @@ POLICY = (
     "img-src data: blob:; font-src data:"
 )
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+p { max-width: 75rem }
 img { max-width: 100%; display: block; margin: 1rem 0 }
 pre { overflow-x: auto; background: #f4f4f4; padding: .7rem }
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto }
-th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: left; white-space: nowrap }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .5rem; text-align: left; vertical-align: top }
+td { white-space: nowrap }
+td.long { white-space: normal; min-width: 11em }
 th { border-bottom: 2px solid #888 }
+.figure { overflow-x: auto }
+.figure > div { min-width: 640px }
 """
+LONG = 22  # letters, beyond which a cell of a table may break into lines
 
 
 def page(
@@ -51,8 +58,7 @@ def page(
         interactive.heat(figure) if isinstance(figure, HeatMap) else interactive.curves(figure) for figure in figures
     ]
     drawn = [
-        to_html(figure, full_html=False, include_plotlyjs=index == 0, config={"displaylogo": False})
-        for index, figure in enumerate(made)
+        f'<div class="figure">{_plotly(figure, with_library=index == 0)}</div>' for index, figure in enumerate(made)
     ]
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -64,11 +70,17 @@ def page(
         f"<h2>Again</h2><pre>{escape(command)}</pre>",
     ]
     head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{escape(title)}</title><style>{STYLE}</style>"
     )
     body = "\n".join(parts)
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _plotly(figure: Figure, with_library: bool) -> str:
+    config = {"displaylogo": False, "responsive": True}
+    return to_html(figure, full_html=False, include_plotlyjs=with_library, config=config)
 
 
 def _picture(path: Path) -> str:
@@ -89,6 +101,12 @@ def _paragraph(text: str) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    tags = ("th", *("td" for _ in rows[1:]))
-    lines = ("".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) for tag, row in zip(tags, rows, strict=True))
+    head, *body = rows
+    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
+    lines += ["".join(map(_cell, row)) for row in body]
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _cell(text: str) -> str:
+    kind = ' class="long"' if len(text) > LONG else ""
+    return f"<td{kind}>{escape(text)}</td>"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .curves import Curves, HeatMap, Line
 
+SYMBOLS = ("circle", "square", "diamond", "triangle-down", "triangle-up", "cross", "x")  # still.MARKERS
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MOST_ACROSS = 3  # panels side by side
 HEIGHT = 360  # of a row of panels, pixels
+MARKER = 3  # pixels, and more on a wider line
+PIXELS = 4 / 3  # a point
+LETTERS = 34  # of a line of a panel's title
 
 
 def curves(figure: Curves) -> go.Figure:
@@ -17,7 +23,7 @@ def curves(figure: Curves) -> go.Figure:
     across = min(len(figure.panels), MOST_ACROSS)
     down = -(-len(figure.panels) // across)
     drawn = make_subplots(
-        rows=down, cols=across, subplot_titles=[panel.title for panel in figure.panels], shared_yaxes=True
+        rows=down, cols=across, subplot_titles=[_wrapped(panel.title) for panel in figure.panels], shared_yaxes=True
     )
     shown: set[str] = set()
     for index, panel in enumerate(figure.panels):
@@ -61,6 +67,10 @@ def heat(figure: HeatMap) -> go.Figure:
     )
 
 
+def _wrapped(title: str) -> str:
+    return "<br>".join(textwrap.wrap(title, LETTERS, break_long_words=False))
+
+
 def _line(line: Line, figure: Curves, first: bool) -> go.Scatter:
     left = figure.log_x_from
     x = line.x if left is None else [max(value, left / 2) for value in line.x]  # a logarithmic axis has no 0
@@ -76,6 +86,11 @@ def _line(line: Line, figure: Curves, first: bool) -> go.Scatter:
         legendgroup=line.label,
         showlegend=first,
         mode="lines+markers" if figure.points else "lines",
-        line={"color": line.colour, "dash": DASHES[0 if figure.points else line.style % len(DASHES)]},
+        line={
+            "color": line.colour,
+            "dash": DASHES[0 if figure.points else line.style % len(DASHES)],
+            "width": PIXELS * line.width,
+        },
+        marker={"symbol": SYMBOLS[line.style % len(SYMBOLS)], "size": MARKER + 2 * PIXELS * line.width},
         error_y=error,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .curves import Curves, HeatMap, Legend, Line
 MARKERS = "osD^vPX"
 MOST_ACROSS = 4  # panels side by side
 LETTER = 0.08  # of a row's name, inches
+LETTERS = 34  # of a line of a panel's title
 
 
 def curves(figure: Curves, path: Path) -> Path:
@@ -31,7 +33,7 @@ def curves(figure: Curves, path: Path) -> Path:
         for axis, panel in zip(axes, figure.panels, strict=False):
             for line in panel.lines:
                 _line(axis, line, figure.points)
-            axis.set(title=panel.title, xlabel=panel.x_title, ylim=(0, 1.01))
+            axis.set(title=textwrap.fill(panel.title, LETTERS), xlabel=panel.x_title, ylim=(0, 1.02))
             axis.grid(alpha=0.25)
             if figure.log_x_from is not None:
                 axis.set(xscale="log", xlim=(figure.log_x_from, 1))
@@ -74,7 +76,7 @@ def heat(figure: HeatMap, path: Path) -> Path:
 
 
 def _line(axis: Any, line: Line, points: bool) -> None:
-    axis.plot(line.x, line.y, color=line.colour, **_look(line.style, points))
+    axis.plot(line.x, line.y, color=line.colour, **_look(line.style, points, line.width))
     if len(line.low) > 1:
         axis.fill_between(line.x, line.low, line.high, color=line.colour, alpha=0.18, linewidth=0)
     elif line.low:
@@ -82,11 +84,11 @@ def _line(axis: Any, line: Line, points: bool) -> None:
 
 
 def _handle(entry: Legend, points: bool) -> Line2D:
-    return Line2D([], [], color=entry.colour or "0.3", **_look(entry.style, points))
+    return Line2D([], [], color=entry.colour or "0.3", **_look(entry.style, points, plotting.THIN))
 
 
-def _look(style: int, points: bool) -> Any:
+def _look(style: int, points: bool, width: float) -> Any:
     """Where points have markers they tell the lines apart, else the line style does."""
     if points:
-        return {"marker": MARKERS[style % len(MARKERS)], "markersize": 4, "linewidth": 1.6}
-    return {"linestyle": plotting.LINES[style % len(plotting.LINES)], "linewidth": 1.6}
+        return {"marker": MARKERS[style % len(MARKERS)], "markersize": 2 + 2 * width, "linewidth": width}
+    return {"linestyle": plotting.LINES[style % len(plotting.LINES)], "linewidth": width}

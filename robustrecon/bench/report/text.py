@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+WIDTH = 100  # columns of a terminal
 
 _LATEX = str.maketrans(
     {
@@ -43,9 +47,9 @@ def bounded(value: float, interval: Sequence[float]) -> str:
     return f"{percent(value)} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def decimals(value: float | None) -> str:
+def decimals(value: float | None, digits: int = 4) -> str:
     """An AUROC for a table; a dash where there is none."""
-    return "–" if value is None or value != value else f"{value:.4f}"
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def doubted(title: str, checks: Sequence[object] | str) -> str:
@@ -60,6 +64,20 @@ def grid(rows: Sequence[Sequence[str]]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
+    """A heading and rows in columns for a terminal; the widest cells go on in a second line where they must."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8:
+        widths[widths.index(max(widths))] -= 1
+    lines = []
+    for row in rows:
+        cells = [textwrap.wrap(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
+        for parts in itertools.zip_longest(*cells, fillvalue=""):
+            lines.append("  ".join(part.ljust(size) for part, size in zip(parts, widths, strict=True)).rstrip())
+    lines.insert(1, "  ".join("-" * size for size in widths))
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..key import budget
+from ..key import budget, radius
 from ..worst_case import AttackCount, WorstCase
 from .curves import place_of_entry
 from .text import Table, bounded, doubted, percent
@@ -49,7 +49,7 @@ def worst_tables(entries: Sequence[WorstCase]) -> list[Table]:
                         percent(entry.clean_accuracy),
                         percent(entry.clean_rejection_rate),
                         risk(entry),
-                        _strongest(entry.attacks),
+                        strongest(entry.attacks),
                         f"{len(entry.attacks)} ({len(entry.aware)} aware){failed}",
                         f"{risk_least(entry)}, N = {entry.images_least}",
                     ]
@@ -58,7 +58,7 @@ def worst_tables(entries: Sequence[WorstCase]) -> list[Table]:
     return made
 
 
-def _strongest(attacks: Sequence[AttackCount]) -> str:
+def strongest(attacks: Sequence[AttackCount]) -> str:
     """The attack that broke the most images; a dash where none broke any."""
     best = max(attacks, key=lambda attack: attack.broken)
     return doubted(best.attack, best.checks) if best.broken else "–"
@@ -79,7 +79,7 @@ def broken_tables(entries: Sequence[WorstCase]) -> list[Table]:
             first = next(iter(by_detector.values()))
             aware = "yes" if first.knows_detector else "no"
             figures = [_broken(by_detector.get(detector)) for detector in detectors]
-            rows.append([f"{eps:g}", title, aware, str(first.images), *figures])
+            rows.append([radius(eps), title, aware, str(first.images), *figures])
         made.append(Table(f"What each attack broke: {', '.join(place)}", BROKEN if not made else "", rows))
     return made
 
@@ -90,8 +90,12 @@ def _broken(attack: AttackCount | None) -> str:
 
 def risk(entry: WorstCase) -> str:
     """The robust risk of a worst case for a table, with its interval, and a dagger where nothing vouches for it."""
-    doubts = [] if any(attack.vouches for attack in entry.attacks) else entry.attacks
-    return doubted(bounded(entry.robust_risk, entry.robust_risk_interval), doubts)
+    return doubted(bounded(entry.robust_risk, entry.robust_risk_interval), doubts(entry))
+
+
+def doubts(entry: WorstCase) -> Sequence[AttackCount]:
+    """The attacks of a worst case that nothing vouches for; none where one of them vouches."""
+    return [] if any(attack.vouches for attack in entry.attacks) else entry.attacks
 
 
 def risk_least(entry: WorstCase) -> str:

@@ -14,6 +14,7 @@ from ...data import DATASETS
 from ...detectors import DEFAULTS
 from ...files import check_suite
 from ...types import InputError, check_fraction, unknown_name
+from ..key import budget
 from ..plan import AttackConfig, check_detectors
 
 if sys.version_info >= (3, 11):
@@ -110,7 +111,7 @@ def _meeting(model: SuiteModel, config: list[tuple[AttackConfig, list[str]]], pa
     files = [file for each in meets for file in _files(each)]
     for each in meets:
         if any(files.count(file) > 1 for file in _files(each)):
-            raise InputError(f"{path}: attack: got {each.name} {each.norm} {each.eps:g} twice, must be there once")
+            raise InputError(f"{path}: attack: got {each.name} {budget(each.norm, each.eps)} twice, must be there once")
     return replace(model, attacks=tuple(meets))
 
 

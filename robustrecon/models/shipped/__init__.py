@@ -74,7 +74,8 @@ def sketches() -> dict[str, Tensor]:
 
 def names() -> list[str]:
     """The names of the shipped models, sorted."""
-    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob(f"*/*{SUFFIX}"))
+    models = (path for path in FOLDER.glob(f"*/*{SUFFIX}") if "." not in path.stem)  # the scores beside them have one
+    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in models)
 
 
 def file_of(name: str) -> Path:

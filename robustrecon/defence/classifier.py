@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from . import checkpoint, models, provenance
-from .checkpoint import WeightsWatch
-from .data.overlap import check_unseen
-from .detectors import (
+from .. import models
+from ..checkpoint import WeightsWatch
+from ..data.batches import as_images_and_labels, batches, check_labels
+from ..data.overlap import check_share, share_seen
+from ..detectors import (
     AnyOf,
     Calibration,
     Detector,
@@ -26,18 +27,14 @@ from .detectors import (
     check_tells_apart,
     images_needed,
     parts,
-    saved_calibration,
-    saved_detector,
 )
-from .runtime import batched, device_of, evaluating
-from .types import ImageShape, InputError, Verdict, check_fraction, check_images
+from ..detectors.scoring import detector_scores, evidence_for, labels_and_scores
+from ..runtime import device_of, evaluating
+from ..types import ImageShape, InputError, Verdict, check_fraction
+from . import saving
 
 if TYPE_CHECKING:
-    from .types import Images
-
-SAVED_KIND = "defended classifier"
-_CALIBRATION = "calibration.scores"
-_STATISTICS = "detector."
+    from ..data.batches import Data
 
 
 class DefendedClassifier(nn.Module):
@@ -93,7 +90,7 @@ class DefendedClassifier(nn.Module):
         Raises:
             InputError: not calibrated, or calibrated with other weights than the model has now.
         """
-        return self._checked_calibration().threshold
+        return self.checked_calibration().threshold
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) in [0, 1]: the classifier without its detector."""
@@ -128,8 +125,7 @@ class DefendedClassifier(nn.Module):
                 default.
         """
         evidence = self._evidence(x, predicted, labels)
-        score = self._combined_score(self._detector_scores(evidence))
-        return evidence.logits, score
+        return evidence.logits, self._combined_score(evidence)
 
     def logits_and_label_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and the scores that each label would get if it were predicted, (B, K) both; differentiable in x.
@@ -137,10 +133,10 @@ class DefendedClassifier(nn.Module):
         Under the label that is predicted it is the score itself.
         """
         evidence = self._evidence(x)
-        own = self._combined_score(self._detector_scores(evidence))
+        own = self._combined_score(evidence)
         logits = evidence.logits
         scores = [
-            self._combined_score(self._detector_scores(evidence.under(torch.full_like(logits[:, 0], k).long())))
+            self._combined_score(evidence.under(torch.full_like(logits[:, 0], k).long()))
             for k in range(logits.shape[1])
         ]
         return logits, torch.stack(scores, 1).scatter(1, logits.argmax(1, keepdim=True), own[:, None])
@@ -155,19 +151,22 @@ class DefendedClassifier(nn.Module):
             return evidence.logits, evidence.energies
         return (evidence.logits,)
 
-    def fit(self, x: Images, y: Tensor) -> DefendedClassifier:
+    def fit(self, x: Data, y: Tensor | None = None) -> DefendedClassifier:
         """Let detectors that need training images learn from them; returns self. Others need no fit.
 
         Args:
-            x: (N, C, H, W) images in [0, 1], tensor or array, such as the model was trained on.
-            y: (N,) int64 labels.
+            x: (N, C, H, W) images in [0, 1], tensor or array, such as the model was trained on; or images and labels
+                together: a pair, a torch data set, or a `DataLoader`.
+            y: (N,) labels, whole numbers, where x does not have them.
 
         Raises:
             InputError: bad images or labels.
         """
-        images, truth = check_images(x, self.image_shape), torch.as_tensor(y)
-        if truth.shape != images.shape[:1] or truth.is_floating_point():
-            raise InputError(f"y: got {truth.dtype} of shape {tuple(truth.shape)}, must be {len(images)} labels")
+        images, truth = as_images_and_labels(x, self.image_shape)
+        if y is not None:
+            truth = check_labels(y, len(images))
+        if truth is None:
+            raise InputError(f"y: got None, must be {len(images)} labels")
         with evaluating(self):
             with torch.no_grad():
                 n_classes = self(images[:1].to(device_of(self.model))).shape[1]
@@ -179,59 +178,81 @@ class DefendedClassifier(nn.Module):
         self.calibration = None
         return self
 
-    def calibrate(self, x: Images, alpha: float = 0.05) -> DefendedClassifier:
+    def calibrate(self, x: Data, alpha: float = 0.05) -> DefendedClassifier:
         """Set the threshold so that, on average, at most a share `alpha` of clean inputs is rejected; returns self.
 
         Args:
-            x: (n, C, H, W) clean images in [0, 1], tensor or array, that the model was not trained on.
+            x: (n, C, H, W) clean images in [0, 1], tensor or array, that the model was not trained on; or a torch data
+                set, a `DataLoader` or another iterable of batches, of which one is held at a time. Labels are ignored.
             alpha: bound on the false-alarm rate, in (0, 1).
 
         Raises:
             InputError: bad images or alpha, fewer images than alpha needs, images that the model does not take or was
                 trained on, a detector that is not fitted, or one that gives all images the same score.
         """
-        images = check_images(x, getattr(self.model, "image_shape", None))
         alpha = check_fraction(alpha, "alpha")
-        needed = images_needed(alpha, len(self._parts))
-        if len(images) < needed:
+        sketch = models.trained_on(self.model)
+        seen = decidable = not_finite = 0
+        shape: ImageShape | None = getattr(self.model, "image_shape", None)
+        columns = []
+        for images, _ in batches(x, shape):
+            if sketch is not None:
+                counts = share_seen(sketch, images)
+                seen, decidable = seen + counts[0], decidable + counts[1]
+            scores, finite = self._calibration_scores(images)
+            not_finite += int((~finite).sum())
+            columns.append(scores)
+            shape = cast(ImageShape, tuple(images.shape[1:]))
+        scores = torch.cat(columns)
+        if len(scores) < (needed := images_needed(alpha, len(self._parts))):
             raise InputError(
-                f"x: {len(images)} images, must be at least {needed} to bound the false-alarm rate by alpha={alpha}"
+                f"x: {len(scores)} images, must be at least {needed} to bound the false-alarm rate by alpha={alpha}"
             )
-        if (sketch := models.trained_on(self.model)) is not None:
-            check_unseen(sketch, images, "x")
-        try:
-            _, scores, finite = self._labels_and_scores(images)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            reason = " ".join(str(error).split())
-            shape = tuple(images.shape[1:])
-            raise InputError(
-                f"x: {type(self.model).__name__} does not take images of shape {shape} ({reason})"
-            ) from error
-        if count := int((~finite).sum()):
-            raise InputError(f"model: gave logits that are not finite on {count} of {len(images)} images")
-        calibration = calibrate(scores, alpha)
-        check_tells_apart(calibration, [part.name for part in self._parts])
-        self._set_calibration(calibration, images.shape[1:])
+        check_share(seen, decidable, "x")
+        if not_finite:
+            raise InputError(f"model: gave logits that are not finite on {not_finite} of {len(scores)} images")
+        self.set_calibration(calibrate(scores, alpha), shape)
         return self
 
-    def inspect(self, x: Images) -> Verdict:
-        """Label, score, p-value and rejection of images (B, C, H, W) in [0, 1], tensor or array, on its device.
+    def set_calibration(self, calibration: Calibration, image_shape: Sequence[int] | None = None) -> None:
+        """Take on a calibration of this detector, made with the weights that the model has now.
+
+        Args:
+            calibration: of the detector's scores of clean images.
+            image_shape: (C, H, W) of these images, where it is known.
+
+        Raises:
+            InputError: the detector gives all images the same score.
+        """
+        check_tells_apart(calibration, [part.name for part in self._parts])
+        self.calibration, self._weights = calibration, WeightsWatch(self._watched)
+        self._calibrated_shape = None if image_shape is None else (image_shape[0], image_shape[1], image_shape[2])
+
+    def inspect(self, x: Data) -> Verdict:
+        """Label, score, p-value and rejection of images (B, C, H, W) in [0, 1], on their device.
 
         An input whose logits or score are not numbers is rejected.
+
+        Args:
+            x: a tensor or an array; or a torch data set, a `DataLoader` or another iterable of batches, of which one is
+                held at a time. Labels are ignored.
 
         Raises:
             InputError: not calibrated, calibrated with other weights, or bad images.
         """
-        calibration = self._checked_calibration()
-        label, scores, _ = self._labels_and_scores(check_images(x, self.image_shape))
-        score = calibration.combined(scores)
+        calibration = self.checked_calibration()
+        labels, scores = zip(
+            *(labels_and_scores(self._parts, self.model, images)[:2] for images, _ in batches(x, self.image_shape)),
+            strict=True,
+        )
+        joined = torch.cat(scores)
+        score = calibration.combined(joined)
         # Not `score > threshold`: a score that is not a number must not pass.
-        return Verdict(label, score, calibration.p_value(scores), ~(score <= calibration.threshold))
+        rejected = ~(score <= calibration.threshold)
+        return Verdict(torch.cat(labels), score, calibration.p_value(joined), rejected)
 
-    def predict(self, x: Images) -> Tensor:
-        """(B,) int64 labels of images (B, C, H, W) in [0, 1]; -1 where the input is rejected.
+    def predict(self, x: Data) -> Tensor:
+        """(B,) int64 labels of images (B, C, H, W) in [0, 1], given as to `inspect`; -1 where the input is rejected.
 
         Raises:
             InputError: not calibrated, calibrated with other weights, or bad images.
@@ -274,29 +295,7 @@ class DefendedClassifier(nn.Module):
             InputError: not calibrated, calibrated with other weights, a detector that is a function, or an unwritable
                 path.
         """
-        calibration = self._checked_calibration(exactly=True)
-        tensors = {models.WEIGHTS + key: value for key, value in self.model.state_dict().items()}
-        for index, part in enumerate(self._parts):
-            if isinstance(part, FunctionDetector):
-                raise InputError(f"detector: {part.name!r} is a function, which cannot be written down")
-            tensors |= {f"{_STATISTICS}{index}.{key}": value for key, value in part.state_dict().items()}
-        card: dict[str, Any] = {
-            "kind": SAVED_KIND,
-            "detector": self.detector.name,
-            "alpha": calibration.alpha,
-            "threshold": calibration.threshold,
-            "n_calibration": len(calibration.scores),
-            "image_shape": self.image_shape,
-            "versions": provenance.versions(),
-            "commit": provenance.commit(),
-        }
-        if (sketch := models.trained_on(self.model)) is not None:
-            tensors[models.TRAINED_ON] = sketch
-        if self.classes is not None:
-            card["classes"] = list(self.classes)
-        if isinstance(self.model, models.EnergyModel):
-            card["architecture"] = models.architecture(self.model)
-        return checkpoint.save(path, {**tensors, _CALIBRATION: calibration.scores}, card)
+        return saving.save(self, path)
 
     @classmethod
     def load(
@@ -313,42 +312,18 @@ class DefendedClassifier(nn.Module):
             InputError: no such file, or one that is damaged, foreign, a pickle, not a defended classifier, or of a
                 model or detector that is not known here.
         """
-        saved = models.read(path)
-        if _CALIBRATION not in saved.tensors or "detector" not in saved.card:
-            raise InputError(f"{path}: is a model without a calibrated detector; wrap it and call calibrate")
-        weights = models.model_weights(saved.tensors)
-        if model is not None:
-            try:
-                model.load_state_dict(weights)
-            except RuntimeError as error:
-                raise InputError(f"model: the weights in {path} do not fit {type(model).__name__}") from error
-        elif "architecture" in saved.card:
-            model = models.build(saved.card["architecture"], weights)
-            model.trained_on = saved.tensors.get(models.TRAINED_ON)
-        else:
-            raise InputError(f"model: {path} holds a model of your own class; pass an instance of it")
-        dtypes = [tensor.dtype for tensor in weights.values() if tensor.is_floating_point()]
-        if dtypes:
-            model.to(dtypes[0])  # the one that it was calibrated in
-        defended = cls(model, saved_detector(saved.card["detector"], detector, str(path)))
-        for index, part in enumerate(defended._parts):
-            if isinstance(part, FittedDetector):
-                part.set_statistics(models.model_weights(saved.tensors, f"{_STATISTICS}{index}."))
-        scores, m = saved.tensors[_CALIBRATION], len(defended._parts)
-        calibration = saved_calibration(scores, saved.card.get("alpha"), m, str(path))
-        defended._set_calibration(calibration, saved.card.get("image_shape"))
-        defended.classes = saved.card.get("classes")
-        return defended
-
-    def _set_calibration(self, calibration: Calibration, shape: Sequence[int] | None) -> None:
-        self.calibration, self._weights = calibration, WeightsWatch(self._watched)
-        self._calibrated_shape = None if shape is None else (shape[0], shape[1], shape[2])
+        return saving.load(cls, path, model, detector)
 
     @property
     def _watched(self) -> nn.Module:
         return nn.ModuleList([self.model, self.detector])
 
-    def _checked_calibration(self, exactly: bool = False) -> Calibration:
+    def checked_calibration(self, exactly: bool = False) -> Calibration:
+        """The calibration; `exactly` compares the hash of the weights in any case.
+
+        Raises:
+            InputError: not calibrated, or calibrated with other weights than the model has now.
+        """
         if self.calibration is None or self._weights is None:
             raise InputError("detector: not calibrated; call calibrate(x_clean, alpha=0.05) first")
         if not self._weights.unchanged(self._watched, exactly):
@@ -356,45 +331,27 @@ class DefendedClassifier(nn.Module):
         return self.calibration
 
     def _evidence(self, x: Tensor, predicted: Tensor | None = None, compared: Tensor | None = None) -> Evidence:
-        with_energies = any("class_energies" in part.requires for part in self._parts)
-        return Evidence(self.model, x, predicted, compared, with_energies)
+        return evidence_for(self._parts, self.model, x, predicted, compared)
 
-    def _detector_scores(self, evidence: Evidence) -> Tensor:
-        """(B, m) scores of the m detectors."""
-        scores = []
-        for part in self._parts:
-            if isinstance(part, FittedDetector) and not part.is_fitted:
-                raise InputError(f"detector: {part.name} is not fitted; call fit(x_train, y_train) first")
-            score = part.score(evidence)
-            if not isinstance(score, Tensor) or score.shape != evidence.logits.shape[:1]:
-                found = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-                raise InputError(f"detector: {part.name} gave scores of shape {found}, must be ({len(evidence.x)},)")
-            scores.append(score.to(evidence.logits.dtype))
-        return torch.stack(scores, 1)
-
-    def _combined_score(self, scores: Tensor) -> Tensor:
-        """The score (B,) that decides, from those of the m detectors (B, m)."""
+    def _combined_score(self, evidence: Evidence) -> Tensor:
+        """The score (B,) that decides, from those of the detectors."""
+        scores = detector_scores(self._parts, evidence)
         if scores.shape[1] == 1:
             return scores.squeeze(1)
         if self.calibration is None:
             raise InputError("detector: not calibrated; call calibrate(x_clean, alpha=0.05) first")
         return self.calibration.combined(scores)
 
-    def _labels_and_scores(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels (B,), the detectors' scores (B, m) and whether the logits are finite (B,), on the device of x.
-
-        In evaluation mode, batch by batch, without gradient. The scores are infinite where the logits are not finite.
-        """
-        device = device_of(self.model)
-
-        def judge(part: Tensor) -> tuple[Tensor, ...]:
-            evidence = self._evidence(part.to(device))
-            logits = evidence.logits
-            scores = self._detector_scores(evidence).float()
-            finite = ~(logits.isnan() | logits.isposinf()).any(1)
-            scores = scores.masked_fill(~finite[:, None], torch.inf)
-            return logits.argmax(1).to(x.device), scores.to(x.device), finite.to(x.device)
-
-        with evaluating(self):
-            label, scores, finite = batched(judge, x)
-        return label, scores, finite
+    def _calibration_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The detectors' scores (B, m) on the CPU, and whether the logits are finite (B,)."""
+        try:
+            _, scores, finite = labels_and_scores(self._parts, self.model, images)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = " ".join(str(error).split())
+            shape = tuple(images.shape[1:])
+            raise InputError(
+                f"x: {type(self.model).__name__} does not take images of shape {shape} ({reason})"
+            ) from error
+        return scores.cpu(), finite

@@ -1,0 +1,130 @@
+"""A calibrated classifier from a file: a saved one as it is, a trained model with its stored scores or its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import models
+from ..data import Dataset, load_data
+from ..detectors import images_needed, load_detector, parts, saved_calibration
+from ..models import EnergyModel, shipped, stored_scores
+from ..runtime import resolve_device
+from ..types import InputError, check_fraction
+from .classifier import DefendedClassifier
+from .saving import SAVED_KIND
+
+
+def load_defended(
+    model: str | Path,
+    detector: str | None = None,
+    alpha: float | None = None,
+    data: str | None = None,
+    data_dir: str | Path = "data",
+    device: str = "auto",
+) -> DefendedClassifier:
+    """A calibrated classifier, with the names of its classes where they are known.
+
+    Shipped models, and those that `robustrecon train` wrote, have the scores of their calibration part beside them, so
+    that they need no data. Without those, or with `data`, the model is calibrated on the calibration part of the data.
+
+    Args:
+        model: a shipped model's name, a folder that `robustrecon train` wrote, a .safetensors file of a model, or what
+            `DefendedClassifier.save` wrote.
+        detector: a name of `DETECTORS` or "any_of(NAME,NAME)"; "label_margin" by default.
+        alpha: bound on the false-alarm rate, in (0, 1); 0.05 by default.
+        data: a data set's name to calibrate on instead, or "folder:PATH" where the model's data has moved.
+        data_dir: where torchvision's data is.
+        device: to judge on: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: no such model, detector or data, data that does not fit the model, too few calibration images for
+            alpha, stored scores of another version or of other weights, or a detector, alpha or data for a classifier
+            that is calibrated already.
+    """
+    card = models.read(model).card
+    if card.get("kind") == SAVED_KIND:
+        if (detector, alpha, data) != (None, None, None):
+            raise InputError(
+                f"model: {model} is calibrated already ({card['detector']}, alpha={card['alpha']}); detector, alpha "
+                "and data must be left out"
+            )
+        return DefendedClassifier.load(model).to(resolve_device(device))
+    alpha = check_fraction(0.05 if alpha is None else alpha, "alpha")
+    loaded, card = load_finished(model)
+    trained_on = card.get("data", {})
+    defended = DefendedClassifier(loaded.to(resolve_device(device)), load_detector(detector or "label_margin"))
+    names = [part.name for part in parts(defended.detector)]
+    stored = {}
+    if data is None:
+        beside = stored_scores.file_beside(shipped.locate(model))
+        stored = stored_scores.read(beside, loaded, trained_on.get("fingerprint"))
+    if stored.keys() >= set(names):
+        defended.classes = models.class_names(trained_on.get("classes"), loaded, model)
+        scores = torch.stack([stored[name] for name in names], 1)
+        if len(scores) < (needed := images_needed(alpha, len(names))):
+            raise InputError(
+                f"alpha: got {alpha}, which needs the scores of at least {needed} images, and {model} has those of "
+                f"{len(scores)}; must be larger"
+            )
+        defended.set_calibration(saved_calibration(scores, alpha, len(names), str(model)), loaded.image_shape)
+        return defended
+    dataset = _data_of(model, trained_on, data, data_dir)
+    check_fits(dataset, loaded, card, model)
+    defended.classes = dataset.classes
+    return defended.calibrate(dataset.calibration, alpha)
+
+
+def load_finished(model: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
+    """A trained model and its card.
+
+    Raises:
+        InputError: no such model, a calibrated classifier, or a training that is not finished.
+    """
+    loaded, card = models.load_with_card(model)
+    if card.get("kind") == SAVED_KIND:
+        raise InputError(
+            f"model: {model} is a calibrated classifier, must be a trained model, which is calibrated anew"
+        )
+    if not card.get("finished", True):
+        raise InputError(f"model: {model} is unfinished, at epoch {card['epoch']}; go on with train --resume")
+    return loaded, card
+
+
+def check_fits(data: Dataset, model: EnergyModel, card: Mapping[str, Any], where: str | Path) -> None:
+    """Whether a trained model may be calibrated and tested on `data`.
+
+    Args:
+        data: what it is to be calibrated or tested on.
+        model: the model.
+        card: the model's.
+        where: the model's path, for the message.
+
+    Raises:
+        InputError: images of another shape, other classes, or data that has changed since the training, so that it is
+            split in another way.
+    """
+    if model.image_shape != data.image_shape or model.n_classes != data.n_classes:
+        raise InputError(
+            f"data: {data.name} has {data.n_classes} classes of {data.image_shape} images, must have "
+            f"{model.n_classes} of {model.image_shape} for the model {where}"
+        )
+    before = card.get("data", {})
+    if before.get("name") == data.name and before.get("fingerprint") != data.fingerprint:
+        raise InputError(
+            f"data: {data.name} has changed since {where} was trained on it, so that calibration and test images "
+            "may be among those it was trained on; train anew"
+        )
+
+
+def _data_of(model: str | Path, trained_on: Mapping[str, Any], data: str | None, data_dir: str | Path) -> Dataset:
+    """The data set called `data`, by default the one that the model was trained on."""
+    if data is not None:
+        return load_data(data, data_dir)
+    try:
+        return load_data(trained_on.get("name", "digits"), data_dir)
+    except InputError as error:
+        raise InputError(f"{error}; {model} was trained on it: say where it is now (--data, --data-dir)") from error

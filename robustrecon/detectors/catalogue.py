@@ -1,0 +1,60 @@
+"""The names of the detectors; known without importing torch, so that a wrong one is answered at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from ..types import unknown_name
+
+PLACES: dict[str, str] = {
+    "label_margin": "reconstruction:LabelMargin",
+    "global_error": "reconstruction:GlobalError",
+    "free_energy": "reconstruction:FreeEnergy",
+    "cycle": "reconstruction:Cycle",
+    "msp": "confidence:MaximumSoftmaxProbability",
+    "max_logit": "confidence:MaxLogit",
+    "logit_margin": "confidence:LogitMargin",
+    "energy": "confidence:Energy",
+}
+"""Name -> "module:class" in this package; the class has the same `name`."""
+
+DEFAULTS = ("label_margin", "global_error")
+"""What a benchmark judges by where no detector is named: any model with class energies has what these two need."""
+
+_ANY_OF = "any_of("
+_RENAMED = {"marginal": "free_energy"}  # in files of earlier versions
+
+
+def check_name(name: str) -> None:
+    """Whether there is a detector of this name, or all of those that `any_of(NAME,NAME,...)` names.
+
+    Raises:
+        InputError: unknown name; the message suggests the closest one.
+    """
+    several = names_in(name)
+    if several is not None:
+        for each in several:
+            check_name(each)
+    elif name.strip() not in PLACES:
+        unknown_name("detector", name.strip(), [*PLACES, f"{_ANY_OF}NAME,NAME)"])
+
+
+def names_in(name: str) -> Sequence[str] | None:
+    """The names in `any_of(NAME,NAME,...)`; None for one that stands alone."""
+    name = name.strip()
+    return name[len(_ANY_OF) : -1].split(",") if name.startswith(_ANY_OF) and name.endswith(")") else None
+
+
+def current_name(stored: str) -> str:
+    """What the detector is called now that a file of an earlier version calls `stored`."""
+    return _exchanged(stored, _RENAMED)
+
+
+def former_name(name: str) -> str:
+    """What earlier versions called a detector."""
+    return _exchanged(name, {new: old for old, new in _RENAMED.items()})
+
+
+def _exchanged(name: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), name)

@@ -1,0 +1,157 @@
+"""Detectors from their names, several as one, and what each needs of its model."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from inspect import getdoc
+from textwrap import indent
+from typing import TypedDict
+
+from torch import nn
+
+from ..types import InputError
+from .base import Detector, FittedDetector, FunctionDetector, Score
+from .catalogue import PLACES, check_name, current_name, names_in
+from .combination import AnyOf
+
+_NEEDS = {"class_energies": "class energies", "reconstruct": "reconstructions"}
+
+
+def _found(place: str) -> type[Detector]:
+    module, _, name = place.partition(":")
+    found: type[Detector] = getattr(import_module(f".{module}", __package__), name)
+    return found
+
+
+DETECTORS: dict[str, type[Detector]] = {name: _found(place) for name, place in PLACES.items()}
+
+
+def load_detector(name: str) -> Detector | AnyOf:
+    """The detector called `name`, or the one called `any_of(NAME,NAME,...)`.
+
+    Raises:
+        InputError: unknown name; the message suggests the closest one.
+    """
+    check_name(name)
+    several = names_in(name)
+    return DETECTORS[name.strip()]() if several is None else any_of(*several)
+
+
+def as_detector(given: str | Detector | AnyOf | Score) -> Detector | AnyOf:
+    """A detector, or the one of that name, or a function of an `Evidence` as one.
+
+    Raises:
+        InputError: an unknown name, or something else than these.
+    """
+    if isinstance(given, str):
+        return load_detector(given)
+    if isinstance(given, (Detector, AnyOf)):
+        return given
+    if not callable(given) or isinstance(given, type):
+        raise InputError(f"detector: got {given!r}, must be a detector, its name, or a function of an Evidence")
+    return FunctionDetector(given)
+
+
+def any_of(*detectors: str | Detector | Score) -> AnyOf:
+    """The detector that rejects what any of these rejects: names, detectors, or functions of an `Evidence`.
+
+    Raises:
+        InputError: an unknown name, fewer than two detectors, or two of one name.
+    """
+    return AnyOf(part for detector in detectors for part in parts(as_detector(detector)))
+
+
+def parts(detector: Detector | AnyOf) -> tuple[Detector, ...]:
+    """The detectors that one is made of: itself, but for `any_of`."""
+    return tuple(detector) if isinstance(detector, AnyOf) else (detector,)
+
+
+def applicable(model: nn.Module) -> tuple[str, ...]:
+    """The names of the detectors whose methods the model has."""
+    return tuple(name for name, detector in DETECTORS.items() if not _missing(detector, model))
+
+
+def check_methods(detector: Detector, model: nn.Module) -> None:
+    """Whether a model has the methods that a detector needs.
+
+    Raises:
+        InputError: it lacks one; names the detectors that need logits alone.
+    """
+    if missing := _missing(detector, model):
+        simple = ", ".join(name for name, known in DETECTORS.items() if not known.requires)
+        raise InputError(
+            f"detector: got {detector.name}, which needs {missing[0]}, must be another for {type(model).__name__}: it "
+            f"has no {missing[0]}; {simple} need logits alone"
+        )
+
+
+def _missing(detector: Detector | type[Detector], model: nn.Module) -> list[str]:
+    return [method for method in detector.requires if not callable(getattr(model, method, None))]
+
+
+def saved_detector(stored: object, given: Detector | AnyOf | None, where: str) -> Detector | AnyOf:
+    """The detector that a file calls `stored`, or the instance of it that is given.
+
+    Raises:
+        InputError: it is not in the catalogue, or the instance is of another name.
+    """
+    if not isinstance(stored, str):
+        raise InputError(f"{where}: its card gives the detector as {stored!r}, must be a name")
+    name = current_name(stored)
+    if given is None:
+        try:
+            return load_detector(name)
+        except InputError as error:
+            raise InputError(
+                f"{where}: was saved with a detector that this version does not know; pass an instance of it ({error})"
+            ) from error
+    if given.name != name:
+        raise InputError(f"detector: got {given.name}, must be {name} for {where}")
+    return given
+
+
+class Description(TypedDict):
+    """What there is to know of a detector before it is used.
+
+    `needs` says what it asks for; a model has `requires` for it, beside its logits.
+    """
+
+    name: str
+    formula: str
+    source: str
+    needs: list[str]
+    requires: list[str]
+    differentiable: bool
+
+
+def describe(name: str) -> Description:
+    """The detector of the catalogue called `name`.
+
+    Raises:
+        InputError: unknown name.
+    """
+    check_name(name)
+    detector = DETECTORS[name]
+    formula, _, source = (getdoc(detector) or "").partition("\n\n")
+    needs = [_NEEDS.get(method, method) for method in detector.requires] or ["logits alone"]
+    if issubclass(detector, FittedDetector):
+        needs.append("training images")
+    return Description(
+        name=name,
+        formula=formula,
+        source=source,
+        needs=needs,
+        requires=list(detector.requires),
+        differentiable=detector.differentiable,
+    )
+
+
+def listing() -> str:
+    """Every detector with what it computes and where it was published, as text."""
+    lines = []
+    for known in map(describe, DETECTORS):
+        has = "a gradient" if known["differentiable"] else "no gradient: attacks that follow it refuse it"
+        needs = f"needs {' and '.join(known['needs'])}; its score has {has}"
+        lines += [f"{known['name']}: {known['formula']}", indent(f"{needs}\n{known['source']}", "    ")]
+    joint = "any_of(NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni)"
+    return "\n".join([*lines, joint])
