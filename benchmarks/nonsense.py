@@ -21,7 +21,7 @@ from torch import Tensor
 from robustrecon import InputError, provenance
 from robustrecon.bench.report.text import bounded, grid, percent
 from robustrecon.data import Dataset, load_data
-from robustrecon.detectors import Calibration, calibrate, load_detector, parts
+from robustrecon.detectors import Calibration, calibrate, load_detector, parts, shares_of
 from robustrecon.detectors.scoring import labels_and_scores
 from robustrecon.files import atomic_write
 from robustrecon.models.grafted import DETECTOR
@@ -47,6 +47,8 @@ CANDIDATES = (
     "any_of(label_margin,max_logit)",
     "any_of(label_margin,free_energy,msp)",
     "any_of(label_margin,free_energy,max_logit)",
+    "any_of(8*label_margin,free_energy,msp)",
+    "any_of(8*label_margin,free_energy,max_logit)",
 )
 
 
@@ -100,8 +102,9 @@ def measure(digits: Dataset, letters: Dataset) -> list[Rejection]:
     y = digits.test.head(N).y
     found = []
     for candidate in CANDIDATES:
-        columns = [names.index(part.name) for part in parts(load_detector(candidate))]
-        threshold: Calibration = calibrate(calibration[:, columns], ALPHA)
+        detector = load_detector(candidate)
+        columns = [names.index(part.name) for part in parts(detector)]
+        threshold: Calibration = calibrate(calibration[:, columns], ALPHA, shares_of(detector))
         for kind, (labels, scores) in told.items():
             rejected = threshold.combined(scores[:, columns]) > threshold.threshold
             wrong = int(((labels != y) & ~rejected).sum()) if kind == "clean" else None
@@ -138,17 +141,15 @@ def markdown(found: Sequence[Rejection]) -> str:
         f"# What is no digit\n\n{PACKAGE} {VERSION} with the drawing of `{DRAWER}` beside it, each detector calibrated "
         f"to a false-alarm rate of {ALPHA} on 3,000 random MNIST test images; clean: {clean.n:,} others, with 95 % "
         f"Clopper-Pearson intervals. Rejected of the images that are no digits: the black image, blank images of "
-        f"{LEVELS} grey levels, uniform noise, random white dots (up to 30 %), inverted digits, EMNIST letters (rebuilt "
-        f"split; many of them are the shape of a digit: O, I, l, S, Z, ...). A graft is judged by `{DETECTOR}` where no "
-        f"detector is named. Made by `python -m benchmarks.nonsense`.\n\n{grid(lines)}\n"
+        f"{LEVELS} grey levels, uniform noise, random white dots (up to 30 %), inverted digits, EMNIST letters (the "
+        "rebuilt split; many of them have the shape of a digit: O, I, l, S, Z, ...). A graft is judged by "
+        f"`{DETECTOR}` where no detector is named. Made by `python -m benchmarks.nonsense`.\n\n{grid(lines)}\n"
     )
 
 
 def _clean(of: Rejection) -> list[str]:
     assert of.wrong is not None
-    return [
-        bounded(count / of.n, clopper_pearson(count, of.n)) for count in (of.rejected, of.rejected + of.wrong)
-    ]
+    return [bounded(count / of.n, clopper_pearson(count, of.n)) for count in (of.rejected, of.rejected + of.wrong)]
 
 
 def _shares(of_kind: Mapping[str, Rejection], kinds: Sequence[str]) -> list[str]:

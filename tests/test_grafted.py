@@ -182,7 +182,8 @@ def test_images_that_lose_something_need_allow_loss(given: ImageShape, wanted: I
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classifier": "cnn"}, "classifier: got str, must be a torch.nn.Module that gives logits"),
+        ({"classifier": "cnn"}, "classifier: 'cnn' cannot be imported"),
+        ({"classifier": 3}, "classifier: got int, must be a torch.nn.Module that gives logits"),
         ({"drawer": 3}, "drawer: got int, must be a torch.nn.Module, or a model's name or path"),
         ({"drawer": Linear()}, "drawer: Linear has no class_energies"),
         ({"drawer": "robust/mnits"}, "did you mean 'robust/mnist'"),
@@ -192,10 +193,9 @@ def test_images_that_lose_something_need_allow_loss(given: ImageShape, wanted: I
         ({"labels": [0, 1, 3]}, "labels: got 3, must be in [0, 2]"),
         ({"labels": ["cat", "dog", "cow"]}, "labels: the drawer has no class 'cow'; did you mean 'crow'?"),
         ({"classifier": Linear(classes=("cat", "dog", "x"))}, "labels: the drawer has no class 'x'"),
-        ({"image_shape": (1, 9, 9)}, "drawer: takes images of shape (1, 8, 8), in which"),
         ({"image_shape": (1, 7, 7)}, "image_shape: Linear does not take images of shape (1, 7, 7)"),
         ({"image_shape": (28, 28)}, "image_shape: got (28, 28), must be (channels, height, width)"),
-        ({"image_shape": (2, 8, 8)}, "image_shape: got 2 channels, must be 1"),
+        ({"classifier": Linear(shape=(2, 8, 8)), "image_shape": (2, 8, 8)}, "image_shape: got 2 channels, must be 1"),
         ({"x": torch.rand(2, 3, 8, 8), "image_shape": SHAPE}, "x: shape is (2, 3, 8, 8), must be (B, 1, 8, 8)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",

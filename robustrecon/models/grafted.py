@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +11,16 @@ from torch.nn.functional import interpolate
 
 from ..runtime import dtype_of
 from ..types import ImageShape
-from .base import Labels
+from .base import EnergyModel, Labels
 
-DETECTOR = "any_of(label_margin,free_energy,max_logit)"
+DETECTOR = "any_of(8*label_margin,free_energy,max_logit)"
 """Label margin against who changes the label; free energy and highest logit reject what is a member of no class, at no
 cost that could be measured (results/grafted/nonsense.md)."""
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-class Grafted(nn.Module):
+class Grafted(EnergyModel):
     """`forward` is the classifier's, bit for bit; `class_energies` are the drawer's, of the image brought to its shape.
 
     The two share nothing, so that who changes the classifier's label has not yet changed the drawer's opinion. `graft`
@@ -34,12 +35,14 @@ class Grafted(nn.Module):
         drawer_shape: (C, H, W) of the drawer's.
 
     Attributes:
-        n_classes: K.
-        default_detector: what a `DefendedClassifier` judges it by where no detector is named.
+        labels: (K,) int64.
+        config: as of every model; `classifier` in it is a description of one of this library, or the `module:factory`
+            of another, or None where nobody knows how to make it.
     """
 
-    labels: Tensor
+    name = "grafted"
     default_detector = DETECTOR
+    labels: Tensor
 
     def __init__(
         self,
@@ -49,10 +52,9 @@ class Grafted(nn.Module):
         image_shape: ImageShape,
         drawer_shape: ImageShape,
     ) -> None:
-        super().__init__()
-        self.classifier, self.drawer = classifier, drawer
-        self.image_shape, self.drawer_shape = image_shape, drawer_shape
-        self.n_classes = len(labels)
+        parts = {"classifier": _described(classifier), "drawer": _described(drawer)}
+        super().__init__(len(labels), image_shape, labels=list(labels), drawer_shape=list(drawer_shape), **parts)
+        self.classifier, self.drawer, self.drawer_shape = classifier, drawer, drawer_shape
         self.register_buffer("labels", torch.tensor(labels))
 
     def extra_repr(self) -> str:
@@ -130,6 +132,11 @@ def converted(x: Tensor, shape: ImageShape) -> Tensor:
     if tuple(x.shape[2:]) != (height, width):
         x = interpolate(x, (height, width), mode="bilinear", antialias=True)
     return x
+
+
+def _described(model: nn.Module) -> dict[str, Any] | None:
+    """What a card says of a model of this library; None for others."""
+    return {"name": model.name, **model.config} if isinstance(model, EnergyModel) else None
 
 
 def loss_in_conversion(given: ImageShape, wanted: ImageShape) -> str | None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from .. import checkpoint, provenance
 from ..detectors import Evidence
 from ..runtime import device_of, evaluating, seeded
 from ..types import ImageShape, InputError, check_images, nearest
-from . import load_with_card
+from . import architecture, build, load_with_card, trained_on
+from .base import TRAINED_ON, WEIGHTS
 from .grafted import LUMA, Grafted, converted, loss_in_conversion
+from .imported import import_model
 
 if TYPE_CHECKING:
     from ..types import Images
@@ -29,7 +32,7 @@ LEAST_AGREEMENT = 0.5  # share of images on which the drawer's best label is the
 
 
 def graft(
-    classifier: nn.Module,
+    classifier: nn.Module | str,
     drawer: str | Path | nn.Module = DRAWER,
     *,
     labels: Sequence[int | str] | None = None,
@@ -42,8 +45,9 @@ def graft(
     Who wants a wrong label accepted then has to mislead both into the same label. Neither is changed or copied.
 
     Args:
-        classifier: any `nn.Module` that gives logits (B, K) of images (B, C, H, W) in [0, 1]; `Normalized` and
-            `LogitsOf` make one of a model that wants or gives something else.
+        classifier: any `nn.Module` that gives logits (B, K) of images (B, C, H, W) in [0, 1], or "module:factory" for
+            what makes it, so that a file of it can be loaded again without it; `Normalized` and `LogitsOf` make one of
+            a model that wants or gives something else.
         drawer: any model with `class_energies(x) -> (B, K')`, or the name or path of a trained one.
         labels: the drawer's label, or the name of its class, for each of the classifier's K labels. By default those of
             the same names, where `classifier.classes` and the drawer have names; else the same numbers, if K' is K.
@@ -62,6 +66,17 @@ def graft(
         InputError: a classifier that does not take the images or gives no finite logits, a drawer without energies,
             labels that do not map, or images that would lose something in the conversion.
     """
+    if isinstance(classifier, str):
+        grafted = graft(
+            import_model("classifier", classifier),
+            drawer,
+            labels=labels,
+            image_shape=image_shape,
+            allow_loss=allow_loss,
+            x=x,
+        )
+        grafted.config["classifier"] = classifier
+        return grafted
     if not isinstance(classifier, nn.Module):
         raise InputError(f"classifier: got {type(classifier).__name__}, must be a torch.nn.Module that gives logits")
     drawn, names = _loaded(drawer)
@@ -72,15 +87,83 @@ def graft(
         raise InputError("image_shape: got None, must be (C, H, W): neither classifier nor drawer says it")
     image_shape = _checked_shape(shape)
     drawer_shape = drawer_shape or image_shape
-    _check_conversion(image_shape, drawer_shape, allow_loss)
     samples = _samples(image_shape, clean).to(device_of(classifier))
     logits = _checked_logits(classifier, samples)
+    _check_conversion(image_shape, drawer_shape, allow_loss)
     n_drawn = _n_classes(drawn, converted(samples[:1], drawer_shape))
     mapped = _mapped(labels, logits.shape[1], n_drawn, getattr(classifier, "classes", None), names)
     grafted = Grafted(classifier, drawn.to(samples.device), mapped, image_shape, drawer_shape)
     if clean is not None:
         _check_agreement(grafted, samples[TRIED:])
     return grafted
+
+
+def rebuilt(
+    described: Mapping[str, Any], weights: Mapping[str, Tensor] | None, classifier: nn.Module | str | None = None
+) -> Grafted:
+    """The graft that a card describes, with its weights, in evaluation mode.
+
+    Args:
+        described: what `Grafted.config` said.
+        weights: its state dict; by default those that its parts are made with.
+        classifier: the classifier, or the `module:factory` that makes it, instead of what the card says.
+
+    Raises:
+        InputError: a card that does not say how to make the classifier, a factory that cannot be imported, or weights
+            that do not fit.
+    """
+    made = described.get("classifier") if classifier is None else classifier
+    if isinstance(made, str):
+        try:
+            made = import_model("classifier", made)
+        except InputError as error:
+            raise InputError(
+                f"{error}; it is looked for in the current folder and among installed packages, and another one may be "
+                "named (--classifier)"
+            ) from error
+    elif isinstance(made, Mapping):
+        made = build(made)
+    if not isinstance(made, nn.Module):
+        raise InputError(
+            "classifier: is one of your own, and the card does not say how to make it; must be given: --classifier "
+            "module:factory on the command line, model=graft(classifier) in Python"
+        )
+    if not isinstance(described.get("drawer"), Mapping):
+        raise InputError("drawer: is one of your own; model=graft(classifier, drawer) must be given in Python")
+    shapes = [_checked_shape(described.get(name, ())) for name in ("image_shape", "drawer_shape")]
+    model = Grafted(made, build(described["drawer"]), described.get("labels", ()), *shapes)
+    model.config["classifier"] = classifier if isinstance(classifier, str) else described.get("classifier")
+    if weights is not None:
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"weights: are not those of {type(made).__name__} and its drawer ({reason})") from error
+    return model.eval()
+
+
+def write(grafted: Grafted, folder: str | Path, drawer: str) -> Path:
+    """Write a graft to `folder`, for `load`.
+
+    Args:
+        grafted: what `graft` made; `config["classifier"]` says how its classifier is made.
+        folder: made where it is missing.
+        drawer: where its drawer came from, for the card.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    tensors = {WEIGHTS + key: value for key, value in grafted.state_dict().items()}
+    if (sketch := trained_on(grafted)) is not None:
+        tensors[TRAINED_ON] = sketch
+    card = {
+        "kind": "model",
+        "architecture": architecture(grafted),
+        "drawer": drawer,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+    }
+    return checkpoint.save(Path(folder) / checkpoint.MODEL_FILE, tensors, card)
 
 
 def _loaded(drawer: str | Path | nn.Module) -> tuple[nn.Module, Sequence[str] | None]:
@@ -119,7 +202,7 @@ def _check_conversion(given: ImageShape, wanted: ImageShape, allow_loss: bool) -
     if lost and not allow_loss:
         raise InputError(
             f"drawer: takes images of shape {wanted}, in which those of the classifier, {given}, lose {lost}; must be "
-            "a drawer that sees as much, or allow_loss=True must be given"
+            "a drawer that sees as much; or allow it: allow_loss=True, --allow-loss"
         )
 
 
