@@ -47,8 +47,9 @@ CANDIDATES = (
     "any_of(label_margin,max_logit)",
     "any_of(label_margin,free_energy,msp)",
     "any_of(label_margin,free_energy,max_logit)",
-    "any_of(8*label_margin,free_energy,msp)",
-    "any_of(8*label_margin,free_energy,max_logit)",
+    "any_of(label_margin,0*max_logit)",
+    "any_of(label_margin,0*free_energy,0*msp)",
+    "any_of(label_margin,0*free_energy,0*max_logit)",
 )
 
 

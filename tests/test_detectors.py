@@ -382,6 +382,12 @@ class TestAnyOf:
         assert images_needed(0.05, (9, 1)) == 199
         with pytest.raises(InputError, match="scores: of 198 images, must be of at least 199 for 2 scores"):
             calibrate(scores[:198], 0.05, (9, 1)).combined(new)
+        least = calibrate(scores, 0.05, (1, 0))
+        alone = [calibrate(scores[:, i : i + 1], alpha) for i, alpha in enumerate((0.045, 0.005))]
+        assert least.thresholds == tuple(each.threshold for each in alone) == (alone[0].threshold, scores[:, 1].max())
+        assert torch.equal(least.combined(new) > 0, least.p_value(new) <= 0.05)
+        assert images_needed(0.05, (1, 0)) == 39
+        assert images_needed(0.05, (1, 0, 2, 0)) == 99
         defended = DefendedClassifier(model, "any_of(3*label_margin, msp)").calibrate(digits.calibration.x[:100], 0.2)
         assert defended.detector.name == "any_of(3*label_margin,msp)"
         again = DefendedClassifier.load(defended.save(tmp_path / "d.safetensors"))
@@ -391,9 +397,13 @@ class TestAnyOf:
     def test_names(self) -> None:
         assert load_detector("any_of(2*label_margin,1*msp)").name == "any_of(2*label_margin,msp)"
         assert any_of("2*any_of(3*msp,cycle)", "energy").name == "any_of(6*msp,2*cycle,energy)"
-        for name, message in (("0*msp", "shares"), ("x*msp", "unknown name 'x*msp'"), ("2*mps", "did you mean 'msp'")):
+        for name, message in (
+            ("0*msp,0*energy,0*", "a share of 0 for each"),
+            ("x*msp", "unknown name 'x*msp'"),
+            ("2*mps", "did you mean 'msp'"),
+        ):
             with pytest.raises(InputError, match=re.escape(message)):
-                load_detector(f"any_of({name},cycle)")
+                load_detector(f"any_of({name}cycle)" if name.endswith("*") else f"any_of({name},cycle)")
         assert load_detector(" any_of(label_margin, cycle) ").name == any_of("label_margin", Cycle()).name == ANY
         assert [part.name for part in parts(any_of(ANY, FreeEnergy()))] == ["label_margin", "cycle", "free_energy"]
         for name, message in (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +19,7 @@ from robustrecon import DefendedClassifier, InputError, attacks
 from robustrecon.data import Dataset
 from robustrecon.models import EnergyModel
 from robustrecon.models.grafted import Grafted, converted
+from robustrecon.models.imported import load_weights
 from robustrecon.types import ImageShape
 
 SHAPE = (1, 8, 8)
@@ -304,3 +308,132 @@ def test_from_a_classifier_to_a_saved_defence(digits: Dataset, tmp_path: Path) -
     assert torch.equal(again.score, verdict.score)
     assert torch.equal(again.rejected, verdict.rejected)
     assert isinstance(fresh, Grafted)
+
+
+MODULE = """
+import torch
+from torch import nn
+from robustrecon import Normalized
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(784, 10)
+
+    def forward(self, x):
+        return self.dense(x.flatten(1))
+
+def net():
+    return Normalized(Net(), 0.1, 0.3)
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the command line in an empty folder with a module `own_digits_net` and weights for it, `net.pt`."""
+    from robustrecon.cli import main
+
+    (tmp_path / "own_digits_net.py").write_text(MODULE)
+    torch.save({"dense.weight": torch.rand(10, 784), "dense.bias": torch.rand(10)}, tmp_path / "net.pt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_digits_net", raising=False)
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["robustrecon", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return int(stop.value.code or 0)
+
+    return run
+
+
+GRAFT = ("graft", "--classifier", "own_digits_net:net", "--drawer", "robust/digits")
+
+
+def test_a_folder_that_the_command_wrote_is_a_model(
+    command: Callable[..., int], digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*GRAFT, "--weights", "net.pt", "--out", "g") == 0
+    weights = torch.load("net.pt", weights_only=True)
+    loaded = robustrecon.load("g")
+    assert isinstance(loaded, Grafted)
+    assert not loaded.training
+    assert torch.equal(loaded.state_dict()["classifier.model.dense.weight"], weights["dense.weight"])
+    x = digits.test.x[:5]
+    assert torch.equal(loaded.class_energies(x), robustrecon.load("robust/digits").class_energies(x))
+    assert loaded.trained_on is not None
+    again = DefendedClassifier(loaded).calibrate(digits.calibration.x[:120])
+    path = again.save("defended.safetensors")
+    assert torch.equal(DefendedClassifier.load(path).score(x), again.score(x))
+    assert command(*GRAFT, "--out", "g") == 2
+    assert command("bench", "--model", "g") == 2
+    told = capsys.readouterr().err.splitlines()
+    assert "out: g holds a model already" in told[0]
+    assert "data: must be named for g, whose card does not say what it was trained on" in told[1]
+
+
+def test_a_classifier_that_is_gone_can_be_named_anew(
+    command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(*GRAFT, "--out", "g") == 0
+    (tmp_path / "own_digits_net.py").rename(tmp_path / "moved_digits_net.py")
+    monkeypatch.delitem(sys.modules, "own_digits_net")
+    importlib.invalidate_caches()
+    with pytest.raises(InputError, match="'own_digits_net:net' cannot be imported .* may be named"):
+        robustrecon.load("g")
+    assert isinstance(robustrecon.load("g", classifier="moved_digits_net:net"), Grafted)
+    with pytest.raises(InputError, match="classifier: got a:b, must be left out for style-memory"):
+        robustrecon.load("robust/digits", classifier="a:b")
+    with pytest.raises(InputError, match="weights: are not those of Linear and its drawer"):
+        robustrecon.load("g", classifier=Linear())
+
+
+def test_a_graft_of_a_module_is_loaded_with_the_module(tmp_path: Path) -> None:
+    """Nothing says how to make it."""
+    grafted = robustrecon.graft(Linear(10, (1, 28, 28)), "robust/digits")
+    x = torch.rand(60, 1, 28, 28)
+    path = DefendedClassifier(grafted, "msp").calibrate(x).save(tmp_path / "own.safetensors")
+    with pytest.raises(InputError, match="classifier: is one of your own, and the card does not say how to make it"):
+        DefendedClassifier.load(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classifier", "own_digits_net"], "classifier: got 'own_digits_net', must be module:factory"),
+        (["--classifier", "own_digits_net:nte"], "classifier: 'own_digits_net:nte' cannot be imported"),
+        (["--weights", "gone.pt"], "weights: no file gone.pt"),
+        (["--weights", "own_digits_net.py"], "weights: own_digits_net.py cannot be read as weights alone"),
+        (["--drawer", "style-memory/emnist-letters"], "labels: the classifier has 10 classes and the drawer 26"),
+        (["--drawer", "robust/digit"], "did you mean 'robust/digits'"),
+        (["--image-shape", "28"], "image_shape: got '28', must be CHANNELSxHEIGHTxWIDTH"),
+        (["--image-shape", "3x28x28"], "image_shape: Normalized does not take images of shape (3, 28, 28)"),
+        (["--label", "1", "--label", "2"], "labels: got 2, must be 10"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_writes_nothing(
+    command: Callable[..., int], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*GRAFT, *arguments, "--out", "g") == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("robustrecon: error: ")
+    assert message in told[0]
+    assert not Path("g").exists()
+
+
+def test_weights_are_read_from_either_format(tmp_path: Path) -> None:
+    weights = Linear().state_dict()
+    safetensors.torch.save_file(weights, tmp_path / "w.safetensors")
+    torch.save({"state_dict": weights, "epoch": 3}, tmp_path / "w.pt")
+    torch.save(Linear(), tmp_path / "module.pt")
+    for name in ("w.safetensors", "w.pt"):
+        model = Linear()
+        load_weights(model, tmp_path / name)
+        assert torch.equal(model.dense.weight, weights["dense.weight"])
+    with pytest.raises(InputError, match="cannot be read as weights alone"):
+        load_weights(Linear(), tmp_path / "module.pt")
+    with pytest.raises(InputError, match="w.pt does not fit Linear .*size mismatch for dense.weight"):
+        load_weights(Linear(4), tmp_path / "w.pt")

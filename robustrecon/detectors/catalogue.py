@@ -47,12 +47,12 @@ def names_in(name: str) -> Sequence[str] | None:
 
 
 def with_share(name: str, share: int) -> str:
-    """How `any_of` names a detector that has `share` parts of the false-alarm rate: `8*NAME`, NAME for one part."""
+    """How `any_of` names a detector that has `share` parts of the false-alarm rate: `3*NAME`, NAME for one part."""
     return name if share == 1 else f"{share}*{name}"
 
 
 def without_share(named: str) -> tuple[str, int]:
-    """The name and the share of `8*NAME`."""
+    """The name and the share of `3*NAME`."""
     share, times, name = named.strip().partition("*")
     return (name.strip(), int(share)) if times and share.isdecimal() else (named.strip(), 1)
 

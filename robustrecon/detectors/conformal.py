@@ -27,9 +27,11 @@ def _exact(alpha: float | Fraction) -> Fraction:
     return alpha if isinstance(alpha, Fraction) else Fraction(repr(float(alpha)))
 
 
-def _levels(alpha: float, shares: Sequence[int]) -> list[Fraction]:
-    """The false-alarm rate of each score, from alpha and their shares of it."""
-    return [_exact(alpha) * share / sum(shares) for share in shares]
+def _levels(alpha: float, shares: Sequence[int], n: int) -> list[Fraction]:
+    """The false-alarm rate of each score, from alpha, their shares of it, and how many images there are."""
+    least = Fraction(1, n + 1)
+    rest = _exact(alpha) - shares.count(0) * least
+    return [rest * share / sum(shares) if share else least for share in shares]
 
 
 def rank(n: int, alpha: float | Fraction) -> int:
@@ -39,7 +41,8 @@ def rank(n: int, alpha: float | Fraction) -> int:
 
 def images_needed(alpha: float, shares: Sequence[int] = (1,)) -> int:
     """The smallest calibration set that can bound by alpha the false-alarm rate of scores with these shares of it."""
-    return math.ceil(1 / min(_levels(alpha, shares))) - 1
+    smallest = min(filter(None, shares))
+    return math.ceil((shares.count(0) + Fraction(sum(shares), smallest)) / _exact(alpha)) - 1
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class Calibration:
     Attributes:
         scores: (n, m) float32, each column ascending.
         alpha: bound on the false-alarm rate of all m scores together.
-        shares: of alpha, one for each score, in whole numbers; the same for all by default.
+        shares: of alpha, one for each score, in whole numbers; the same for all by default. A share of 0 is the least
+            that n images can bound, 1 / (n + 1): such a score rejects what is above all calibration scores. It is
+            taken off alpha before the others share it.
     """
 
     scores: Tensor
@@ -91,22 +96,24 @@ class Calibration:
         return torch.stack(heights, 1).amax(1).to(scores.dtype)
 
     def p_value(self, scores: Tensor) -> Tensor:
-        """(1 + number of calibration scores ≥ score) / (n + 1) / share, the least over the m scores (B, m), at most 1.
+        """(B,) float64, at most 1; the least over the m scores (B, m), each weighed by its part of alpha.
 
-        (B,) float64; the shares here add up to 1.
+        Of one score: (1 + number of calibration scores ≥ score) / (n + 1).
         """
         n = len(self.scores)
         known = self.scores.to(scores.device).T.contiguous()
         below = torch.searchsorted(known, scores.detach().float().T.contiguous())
-        total = sum(self._shares)
-        parts = [
-            total / share * (1 + n - row) / (n + 1) for row, share in zip(below.double(), self._shares, strict=True)
-        ]
+        weights = [float(_exact(self.alpha) / level) if level > 0 else math.inf for level in self._levels]
+        parts = [weight * (1 + n - row) / (n + 1) for row, weight in zip(below.double(), weights, strict=True)]
         return torch.stack(parts).clamp_max(1).amin(0)
 
     @property
     def _ranks(self) -> list[int]:
-        return [rank(len(self.scores), level) for level in _levels(self.alpha, self._shares)]
+        return [rank(len(self.scores), level) for level in self._levels]
+
+    @property
+    def _levels(self) -> list[Fraction]:
+        return _levels(self.alpha, self._shares, len(self.scores))
 
     @property
     def _shares(self) -> tuple[int, ...]:
@@ -117,7 +124,7 @@ class Calibration:
         n, m = self.scores.shape
         if n < (needed := images_needed(self.alpha, self._shares)):
             raise InputError(f"scores: of {n} images, must be of at least {needed} for {m} scores")
-        columns = zip(self.scores.unbind(1), self.thresholds, _levels(self.alpha, self._shares), strict=True)
+        columns = zip(self.scores.unbind(1), self.thresholds, self._levels, strict=True)
         return tuple(Curve.through(column, threshold, float(level)) for column, threshold, level in columns)
 
 

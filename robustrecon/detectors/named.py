@@ -55,7 +55,7 @@ def as_detector(given: str | Detector | AnyOf | Score) -> Detector | AnyOf:
 def any_of(*detectors: str | Detector | Score) -> AnyOf:
     """The detector that rejects what any of these rejects: names, detectors, or functions of an `Evidence`.
 
-    Each has the same share of the false-alarm rate, or as many as its name says: "8*label_margin".
+    Each has the same share of the false-alarm rate, or as many as its name says: "3*label_margin"; see `AnyOf`.
 
     Raises:
         InputError: an unknown name, fewer than two detectors, or two of one name.
@@ -169,6 +169,6 @@ def listing() -> str:
         lines += [f"{known['name']}: {known['formula']}", indent(f"{needs}\n{known['source']}", "    ")]
     joint = (
         "any_of(NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni);\n"
-        "    any_of(8*NAME,NAME,NAME) gives the first eight shares of ten"
+        "    any_of(NAME,0*NAME) gives the first all but the least that calibrates the second"
     )
     return "\n".join([*lines, joint])
