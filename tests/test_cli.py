@@ -239,7 +239,7 @@ ERRORS = [
     (["bench", "--param", "eps=0.1"], "parameters: got eps, which is said beside them"),
     (["bench", "--format", "cvs"], "format: unknown name 'cvs'; did you mean 'csv'?"),
     (["bench", "--format", "csv", "--json"], "format: got csv and --json"),
-    (["bench", "--worst-case-only", "--format", "csv"], "got csv, which --suite and --worst-case-only do not have"),
+    (["bench", "--worst-case-only", "--format", "csv"], "--format: got csv, must be table, markdown or json"),
     (["bench", "--model", "math:pi"], "model: math:pi made a float, must make a torch.nn.Module"),
     (["bench", "--model", "math:sqrt"], "model: math:sqrt cannot be made (TypeError"),
     (["bench", "--model", "nowhere:net"], "model: 'nowhere:net' cannot be imported"),

@@ -1,17 +1,23 @@
-"""README and CONTRIBUTING tell the truth: their code runs, their tables are those of the result files."""
+"""README and docs tell the truth: code runs, command lines parse, the tables are those of the result files."""
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
+import shlex
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+import typer
+
+import robustrecon
+from robustrecon import cli
 
 ROOT = Path(__file__).resolve().parents[1]
+NO_COMMAND = ("COMMAND", "--help", "--version")
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import readme  # noqa: E402
@@ -22,35 +28,59 @@ def blocks(page: str, language: str) -> list[str]:
     return [textwrap.dedent(block) for block in re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.M | re.S)]
 
 
-def test_python_blocks_of_the_readme_run(model_dir: Path, tmp_path: Path) -> None:
-    shutil.copytree(model_dir, tmp_path / "runs" / "digits")
-    wrap, plain, own = blocks("README.md", "python")
-    checks = (
-        "assert len(labels) == len(verdict) == len(logits) == len(data.test)",
-        "assert outcome.success.float().mean() > 0.8",
-        "assert (defended.predict(data.test.x) == data.test.y).double().mean() > 0.8",
-    )
-    for code, check in zip((wrap, plain, own), checks, strict=True):
-        done = subprocess.run(
-            [sys.executable, "-c", f"{code}\n{check}\n"], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-    assert re.search(r"\| selective-40( bf16)? +\| yes", done.stdout)
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 
 
-def test_commands_of_the_readme_exist() -> None:
-    commands = [line.split("#")[0].split() for block in blocks("README.md", "sh") for line in block.splitlines()]
-    ours = [command for command in commands if command and command[0] == "robustrecon"]
-    assert ours
-    for command in ours:
-        done = subprocess.run(
-            [sys.executable, "-m", *command[:2], "--help"], capture_output=True, text=True, check=False
-        )
-        for option in [word for word in command if word.startswith("--")]:
-            assert option in done.stdout, f"{command[1]} has no {option}"
-    targets = [command[1] for command in commands if command and command[0] == "make"]
-    for target in targets:
-        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), f"no target {target}"
+@pytest.mark.parametrize("page", ["README.md", "docs/attacks.md"])
+def test_python_blocks_run(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks(page, "python")
+    exec(compile(code, page, "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_pages_with_python_are_run_here_or_where_they_are_copied() -> None:
+    assert {page for page in PAGES if blocks(page, "python")} == {"README.md", "docs/attacks.md", "CONTRIBUTING.md"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorials_run(tutorial: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tutorial)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def commands(page: str) -> list[list[str]]:
+    """The command lines of a page: in blocks, and among the text in backticks or, in a tutorial, in double ones."""
+    text = (ROOT / page).read_text()
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    spans = re.findall(r"``?((?:robustrecon|make) [^`]+)`", re.sub(r"\n#? *", " ", text))
+    return [words for line in [*lines, *spans] if (words := shlex.split(line, comments=True))]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(str(path.relative_to(ROOT)) for path in TUTORIALS)])
+def test_command_lines_parse(page: str) -> None:
+    app = typer.main.get_command(cli.app)
+    targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.M))
+    for words in commands(page):
+        if words[0] == "make":
+            assert {word for word in words[1:] if "=" not in word} <= targets, words
+        elif words[0] == "robustrecon" and words[1] not in NO_COMMAND:
+            assert words[1] in app.commands, words
+            app.commands[words[1]].make_context(words[1], words[2:])
+
+
+def test_the_readme_is_short() -> None:
+    text = re.sub(r"<!-- ([\w ]+): start -->.*?<!-- \1: end -->", "", (ROOT / "README.md").read_text(), flags=re.S)
+    assert len(text.split()) <= 900
+
+
+def test_the_version_is_said_alike() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(rf"^version: {re.escape(robustrecon.__version__)}$", citation, re.M)
+    assert f"## {robustrecon.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_tables_are_those_of_the_result_files() -> None:

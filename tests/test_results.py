@@ -194,7 +194,7 @@ class TestTable:
         found = printed()
         assert max(map(len, found.splitlines())) <= 100
         assert len(re.findall(r"^(?:pgd|selective)-", found, re.M)) == len(load_results(folder))
-        for column in ("aware  ", "AUROC  ", "undetected  ", "robust risk  ", "†  "):
+        for column in ("aware", "AUROC", "undetected", "robust risk", "†"):
             assert re.search(rf"^{column} +\w", found, re.M), column
 
     def test_json_has_every_figure(self, printed: Any, folder: Path) -> None:

@@ -36,7 +36,13 @@ def test_metrics_and_card(model_dir: Path) -> None:
     assert card["finished"]
     assert card["recipe"]["objective"] == "style-memory"
     assert float(rows[-1]["test_accuracy"]) == pytest.approx(card["accuracy"]["test"], abs=1e-5)
-    assert sorted(path.name for path in model_dir.iterdir()) == ["metrics.csv", "model.json", "model.safetensors"]
+    assert sorted(path.name for path in model_dir.iterdir()) == [
+        "metrics.csv",
+        "model.calibration.json",
+        "model.calibration.safetensors",
+        "model.json",
+        "model.safetensors",
+    ]
 
 
 def test_stored_accuracy_is_that_of_the_loaded_model(model: StyleMemoryNet, model_dir: Path, digits: Dataset) -> None:

@@ -48,7 +48,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last finished epoch in --out.")] = False,
     data_dir: DataDir = Path("data"),
 ) -> None:
-    """Train a network; writes model.safetensors, its card model.json, and metrics.csv."""
+    """Train a network; writes model.safetensors, its card model.json, metrics.csv and calibration scores."""
     from dataclasses import replace
 
     from .. import checkpoint

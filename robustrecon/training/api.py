@@ -47,7 +47,8 @@ def train(
     """Train a network on the training part of `data`; returns it in evaluation mode.
 
     After every epoch `out` holds `model.safetensors` with its card (while training, the state of optimiser and
-    objective too) and `metrics.csv`.
+    objective too) and `metrics.csv`. At the end the scores of the calibration part come beside the model, so
+    that it can judge images without its data.
 
     Args:
         data: what to train on; its calibration part is left untouched.
