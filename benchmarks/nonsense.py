@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ from robustrecon.data import Dataset, load_data
 from robustrecon.detectors import Calibration, calibrate, load_detector, parts, shares_of
 from robustrecon.detectors.scoring import labels_and_scores
 from robustrecon.files import atomic_write
-from robustrecon.models.grafted import DETECTOR
 from robustrecon.statistics import clopper_pearson
 
 from .grafted import DRAWER, PACKAGE, VERSION, grafted
@@ -131,21 +131,31 @@ def nonsense(digits: Dataset, letters: Dataset) -> dict[str, Tensor]:
 
 
 def markdown(found: Sequence[Rejection]) -> str:
-    """The table: a row a detector, the share that it rejects of each kind."""
+    """The report."""
+    return f"# What is no digit\n\n{table(found)}\n\nMade by `python -m benchmarks.nonsense`.\n"
+
+
+def read(path: Path) -> list[Rejection]:
+    """What `main` wrote to nonsense.json."""
+    return [Rejection(**each) for each in json.loads(path.read_text())["rejections"]]
+
+
+def table(found: Sequence[Rejection]) -> str:
+    """A row a detector, the share that it rejects of each kind, and what the kinds are."""
     kinds = list(dict.fromkeys(each.images for each in found if each.images != "clean"))
     lines = [["detector", "clean: rejected", "clean: rejected or wrong", *kinds]]
     for detector in dict.fromkeys(each.detector for each in found):
         of_kind = {each.images: each for each in found if each.detector == detector}
         lines.append([f"`{detector}`", *_clean(of_kind["clean"]), *_shares(of_kind, kinds)])
     clean = next(each for each in found if each.images == "clean")
-    return (
-        f"# What is no digit\n\n{PACKAGE} {VERSION} with the drawing of `{DRAWER}` beside it, each detector calibrated "
-        f"to a false-alarm rate of {ALPHA} on 3,000 random MNIST test images; clean: {clean.n:,} others, with 95 % "
-        f"Clopper-Pearson intervals. Rejected of the images that are no digits: the black image, blank images of "
-        f"{LEVELS} grey levels, uniform noise, random white dots (up to 30 %), inverted digits, EMNIST letters (the "
-        "rebuilt split; many of them have the shape of a digit: O, I, l, S, Z, ...). A graft is judged by "
-        f"`{DETECTOR}` where no detector is named. Made by `python -m benchmarks.nonsense`.\n\n{grid(lines)}\n"
+    said = (
+        f"Share rejected. {PACKAGE} {VERSION} with the drawing of `{DRAWER}` beside it, each detector calibrated to a "
+        f"false-alarm rate of {ALPHA} on 3,000 random MNIST test images; clean: {clean.n:,} others, with 95 % "
+        f"Clopper-Pearson intervals. The black image, blank images of {LEVELS} grey levels, uniform noise, random "
+        "white dots (up to 30 %), inverted digits, EMNIST letters (the rebuilt split; many have the shape of a digit: O, "
+        "I, l, S, Z, ...)."
     )
+    return f"{grid(lines)}\n\n{textwrap.fill(said, 120, break_on_hyphens=False)}"
 
 
 def _clean(of: Rejection) -> list[str]:

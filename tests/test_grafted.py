@@ -437,3 +437,22 @@ def test_weights_are_read_from_either_format(tmp_path: Path) -> None:
         load_weights(Linear(), tmp_path / "module.pt")
     with pytest.raises(InputError, match="w.pt does not fit Linear .*size mismatch for dense.weight"):
         load_weights(Linear(4), tmp_path / "w.pt")
+
+
+@pytest.mark.slow
+def test_a_classifier_that_nobody_here_trained(data_dir: Path) -> None:
+    """Undefended it is lost at 0.2; grafted, a PGD that does not know of the drawing gets nothing accepted."""
+    pytest.importorskip("robustrecon.data._torchvision")  # without it the package beside a CPU-only torch is lost
+    pytest.importorskip("digit_recognizer")
+    from benchmarks.grafted import grafted
+
+    digits = robustrecon.load_data("mnist-test", data_dir)
+    defended = DefendedClassifier(grafted()).calibrate(digits.calibration.x[:1000], alpha=0.01)
+    x, y = digits.test.x[:300], digits.test.y[:300]
+    clean = defended.inspect(x)
+    assert (clean.label == y).float().mean() > 0.97
+    assert clean.rejected.float().mean() < 0.04
+    assert defended.inspect(torch.zeros(1, 1, 28, 28)).rejected.all()
+    attacked = defended.inspect(attacks.load("pgd", eps=0.2, steps=20)(defended, x[:40], y[:40]).x)
+    assert (attacked.label != y[:40]).float().mean() > 0.9
+    assert attacked.rejected[attacked.label != y[:40]].float().mean() > 0.9
