@@ -152,8 +152,8 @@ def table(found: Sequence[Rejection]) -> str:
         f"Share rejected. {PACKAGE} {VERSION} with the drawing of `{DRAWER}` beside it, each detector calibrated to a "
         f"false-alarm rate of {ALPHA} on 3,000 random MNIST test images; clean: {clean.n:,} others, with 95 % "
         f"Clopper-Pearson intervals. The black image, blank images of {LEVELS} grey levels, uniform noise, random "
-        "white dots (up to 30 %), inverted digits, EMNIST letters (the rebuilt split; many have the shape of a digit: O, "
-        "I, l, S, Z, ...)."
+        "white dots (up to 30 %), inverted digits, EMNIST letters (the rebuilt split; many have the shape of a digit: "
+        "O, I, l, S, Z, ...)."
     )
     return f"{grid(lines)}\n\n{textwrap.fill(said, 120, break_on_hyphens=False)}"
 

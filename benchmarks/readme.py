@@ -37,8 +37,8 @@ again from the shipped networks. What each round of training adds: `results/robu
 recipe adds: `results/robust/ablation.md`."""
 GRAFTED = """\
 With 95 % Clopper-Pearson intervals; the classifier alone is judged by its own confidence. Lower bounds: a better attack
-may exist. Robust risk does not count images that an attack has rejected. Every attack, the curves, and the broken images:
-`results/grafted/report.md`."""
+may exist. Robust risk does not count images that an attack has rejected. Every attack, the curves, and the broken
+images: `results/grafted/report.md`."""
 SUMMARY_DATA, SUMMARY_NORM, SUMMARY_EPS = "mnist", "linf", 0.3
 UNDEFENDED = "undefended classifier"
 STYLE_MEMORY = "style-memory-fast"  # as the suite calls it
