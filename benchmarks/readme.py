@@ -22,6 +22,7 @@ from robustrecon.bench.report.suite import SuiteReport
 from robustrecon.bench.worst_case import WorstCase, worst_case
 from robustrecon.files import atomic_write
 
+from . import nonsense
 from .speed.report import SpeedReport
 from .speed.tables import tables
 
@@ -34,6 +35,10 @@ too low. A better attack may exist: the figures are lower bounds, and better att
 attack saw and broke, the curves, and the broken images: `results/robust/report.md`. `make robust DATA_DIR=...` makes it
 again from the shipped networks. What each round of training adds: `results/robust/networks.md`; what each part of the
 recipe adds: `results/robust/ablation.md`."""
+GRAFTED = """\
+With 95 % Clopper-Pearson intervals; the classifier alone is judged by its own confidence. Lower bounds: a better attack
+may exist. Robust risk does not count images that an attack has rejected. Every attack, the curves, and the broken
+images: `results/grafted/report.md`."""
 SUMMARY_DATA, SUMMARY_NORM, SUMMARY_EPS = "mnist", "linf", 0.3
 UNDEFENDED = "undefended classifier"
 STYLE_MEMORY = "style-memory-fast"  # as the suite calls it
@@ -90,6 +95,26 @@ def _at_summary(entries: Sequence[WorstCase], model: str) -> WorstCase:
 
 def worst_case_table(results: Path) -> str:
     """The headline: the worst case over all attacks of every suite's report under results/robust."""
+    reports = sorted((results / "robust").rglob("report.json"), key=lambda path: (len(path.parts), path))
+    if not reports:
+        return "No suite has been run in full yet: `make robust` does."
+    return f"{_worst_cases(reports)}\n\n{WORST_CASE}"
+
+
+def grafted_table(results: Path) -> str:
+    """The worst case over all attacks on a classifier alone and grafted: results/grafted/report.json."""
+    report = results / "grafted" / "report.json"
+    if not report.exists():
+        return "Not measured yet: `robustrecon bench --suite benchmarks/grafted.toml` does."
+    return f"{_worst_cases([report])}\n\n{GRAFTED}"
+
+
+def nonsense_table(results: Path) -> str:
+    """Who rejects what is no digit: results/grafted/nonsense.json."""
+    return nonsense.table(nonsense.read(results / "grafted" / "nonsense.json"))
+
+
+def _worst_cases(reports: Sequence[Path]) -> str:
     rows = [
         [
             "data",
@@ -104,7 +129,7 @@ def worst_case_table(results: Path) -> str:
             "attacks",
         ]
     ]
-    for path in sorted((results / "robust").rglob("report.json"), key=lambda path: (len(path.parts), path)):
+    for path in reports:
         for entry in SuiteReport.from_json(json.loads(path.read_text())).worst_case:
             rows.append(
                 [
@@ -120,9 +145,7 @@ def worst_case_table(results: Path) -> str:
                     f"{len(entry.attacks)}, {len(entry.aware)} aware",
                 ]
             )
-    if len(rows) == 1:
-        return "No suite has been run in full yet: `make robust` does."
-    return f"{text.grid(rows)}\n\n{WORST_CASE}"
+    return text.grid(rows)
 
 
 def results_tables(results: Path) -> str:
@@ -168,6 +191,8 @@ TABLES = {
     "examples": examples,
     "summary": summary_table,
     "worst case": worst_case_table,
+    "grafted": grafted_table,
+    "nonsense": nonsense_table,
     "results": results_tables,
     "speed": speed_table,
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .data import load_data
     from .defence import DefendedClassifier, load_defended
     from .models import EnergyModel, StyleMemoryNet, load
+    from .models.grafting import graft
     from .models.wrappers import LogitsOf, Normalized
     from .training import train
     from .types import InputError, Verdict
@@ -29,6 +30,7 @@ _HOME = {
     "Normalized": "models.wrappers",
     "StyleMemoryNet": "models",
     "Verdict": "types",
+    "graft": "models.grafting",
     "benchmark": "bench",
     "load": "models",
     "load_data": "data",
@@ -42,6 +44,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "load",
     "StyleMemoryNet",
     "EnergyModel",
+    "graft",
     "Normalized",
     "LogitsOf",
     "DefendedClassifier",

@@ -72,6 +72,7 @@ SHARED = {
         "check_images",
         "evaluating",
         "frozen",
+        "import_factory",
         "nearest",
         "seed_everything",
         "seeded",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -358,7 +359,7 @@ class TestAnyOf:
         assert joint.p_value(new)[0] == pytest.approx(2 / 100)
 
     def test_needs_as_many_images_more_as_there_are_scores(self, model: StyleMemoryNet, digits: Dataset) -> None:
-        assert [images_needed(0.05, m) for m in (1, 2, 3)] == [19, 39, 59]
+        assert [images_needed(0.05, (1,) * m) for m in (1, 2, 3)] == [19, 39, 59]
         calibrate(torch.rand(59, 3), 0.05)
         with pytest.raises(InputError, match="scores: of 58 images, must be of at least 59 for 3 scores"):
             calibrate(torch.rand(58, 3), 0.05).combined(torch.rand(2, 3))
@@ -367,7 +368,42 @@ class TestAnyOf:
         with pytest.raises(InputError, match=r"scores: shape is \(40,\)"):
             calibrate(torch.rand(40), 0.1)
 
+    def test_shares_of_the_false_alarm_rate(self, model: StyleMemoryNet, digits: Dataset, tmp_path: Path) -> None:
+        """Each is held to its own, and what was saved is held to it too."""
+        scores = draw(np.random.default_rng(4), "independent", 199, 2)
+        joint = calibrate(scores, 0.05, (9, 1))
+        alone = [calibrate(scores[:, i : i + 1], alpha) for i, alpha in enumerate((0.045, 0.005))]
+        assert joint.thresholds == tuple(each.threshold for each in alone)
+        assert joint.expected_false_alarm_rate == pytest.approx(10 / 200)
+        new = draw(np.random.default_rng(5), "independent", 5000, 2)
+        rejected = joint.combined(new) > joint.threshold
+        assert torch.equal(rejected, torch.stack([new[:, i] > each.threshold for i, each in enumerate(alone)]).any(0))
+        assert torch.equal(rejected, joint.p_value(new) <= 0.05)
+        assert images_needed(0.05, (9, 1)) == 199
+        with pytest.raises(InputError, match="scores: of 198 images, must be of at least 199 for 2 scores"):
+            calibrate(scores[:198], 0.05, (9, 1)).combined(new)
+        least = calibrate(scores, 0.05, (1, 0))
+        alone = [calibrate(scores[:, i : i + 1], alpha) for i, alpha in enumerate((0.045, 0.005))]
+        assert least.thresholds == tuple(each.threshold for each in alone) == (alone[0].threshold, scores[:, 1].max())
+        assert torch.equal(least.combined(new) > 0, least.p_value(new) <= 0.05)
+        assert images_needed(0.05, (1, 0)) == 39
+        assert images_needed(0.05, (1, 0, 2, 0)) == 99
+        defended = DefendedClassifier(model, "any_of(3*label_margin, msp)").calibrate(digits.calibration.x[:100], 0.2)
+        assert defended.detector.name == "any_of(3*label_margin,msp)"
+        again = DefendedClassifier.load(defended.save(tmp_path / "d.safetensors"))
+        assert again.checked_calibration().thresholds == defended.checked_calibration().thresholds
+        assert again.checked_calibration().shares == (3, 1)
+
     def test_names(self) -> None:
+        assert load_detector("any_of(2*label_margin,1*msp)").name == "any_of(2*label_margin,msp)"
+        assert any_of("2*any_of(3*msp,cycle)", "energy").name == "any_of(6*msp,2*cycle,energy)"
+        for name, message in (
+            ("0*msp,0*energy,0*", "a share of 0 for each"),
+            ("x*msp", "unknown name 'x*msp'"),
+            ("2*mps", "did you mean 'msp'"),
+        ):
+            with pytest.raises(InputError, match=re.escape(message)):
+                load_detector(f"any_of({name}cycle)" if name.endswith("*") else f"any_of({name},cycle)")
         assert load_detector(" any_of(label_margin, cycle) ").name == any_of("label_margin", Cycle()).name == ANY
         assert [part.name for part in parts(any_of(ANY, FreeEnergy()))] == ["label_margin", "cycle", "free_energy"]
         for name, message in (

@@ -32,7 +32,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/attacks.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/attacks.md", "docs/graft.md"])
 def test_python_blocks_run(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = blocks(page, "python")
     exec(compile(code, page, "exec"), {})
@@ -40,7 +40,12 @@ def test_python_blocks_run(page: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_pages_with_python_are_run_here_or_where_they_are_copied() -> None:
-    assert {page for page in PAGES if blocks(page, "python")} == {"README.md", "docs/attacks.md", "CONTRIBUTING.md"}
+    assert {page for page in PAGES if blocks(page, "python")} == {
+        "README.md",
+        "docs/attacks.md",
+        "docs/graft.md",
+        "CONTRIBUTING.md",
+    }
 
 
 @pytest.mark.slow

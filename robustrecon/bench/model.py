@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .. import attacks, checkpoint
+from .. import checkpoint
 from ..data import Dataset, load_data
 from ..data.overlap import check_unseen
-from ..defence.loading import check_fits, load_finished
+from ..defence.loading import check_fits, data_of, load_finished
 from ..detectors import Evidence
 from ..files import slug
 from ..models import load, trained_on
+from ..models.imported import import_model
 from ..runtime import device_of, evaluating, resolve_device
 from ..training import train
 from ..types import InputError
-from .result import error_line
 
 RUNS = Path("runs")
 
@@ -66,6 +66,7 @@ def load_benchmark_model(
     data_dir: str | Path = "data",
     device: str = "auto",
     progress: bool = True,
+    classifier: str | None = None,
 ) -> BenchmarkModel:
     """A model and its data; without a model, the default one for the data, trained once and kept in `runs/`.
 
@@ -76,22 +77,23 @@ def load_benchmark_model(
         data_dir: where the data is.
         device: to attack on.
         progress: show the training's progress.
+        classifier: the `module:factory` that makes the classifier of a graft, instead of what the graft's card says.
 
     Raises:
         InputError: no such model or data, or the two do not fit.
     """
     place = resolve_device(device)
     if model is None:
-        dataset = _dataset(data, "digits", data_dir)
+        dataset = _dataset(data or "digits", data_dir)
         model = RUNS / slug(dataset.name)
         _train_default(dataset, model, device, progress)
         loaded, card = load_finished(model)
     elif is_factory(model):
-        dataset = _dataset(data, "digits", data_dir)
+        dataset = _dataset(data or "digits", data_dir)
         return own_model(loaded_module(model).to(place), str(model), dataset)
     else:
-        loaded, card = load_finished(model)
-        dataset = _dataset(data, card.get("data", {}).get("name", "digits"), data_dir)
+        loaded, card = load_finished(model, classifier)
+        dataset = _dataset(data_of(model, card.get("data", {})) if data is None else data, data_dir)
     check_fits(dataset, loaded, card, model)
     before = card.get("data", {})
     recipe = card.get("recipe", {}).get("name")
@@ -101,8 +103,8 @@ def load_benchmark_model(
     return BenchmarkModel(loaded.to(place), name, dataset)
 
 
-def _dataset(data: str | Dataset | None, otherwise: str, data_dir: str | Path) -> Dataset:
-    return data if isinstance(data, Dataset) else load_data(data or otherwise, data_dir)
+def _dataset(data: str | Dataset, data_dir: str | Path) -> Dataset:
+    return data if isinstance(data, Dataset) else load_data(data, data_dir)
 
 
 def is_factory(model: str | Path) -> bool:
@@ -117,18 +119,9 @@ def loaded_module(model: str | Path) -> nn.Module:
         InputError: no such model; its module cannot be imported, its factory fails or makes something else than a
             `torch.nn.Module`.
     """
-    if not is_factory(model):
-        return load(model)
-    place = str(model)
-    found: object = attacks.import_factory("model", place)
-    if callable(found) and not isinstance(found, nn.Module):
-        try:
-            found = found()
-        except Exception as error:  # the user's code may raise anything
-            raise InputError(f"model: {place} cannot be made ({error_line(error)}), must need no arguments") from error
-    if not isinstance(found, nn.Module):
-        raise InputError(f"model: {place} made a {type(found).__name__}, must make a torch.nn.Module")
-    return found
+    if is_factory(model):
+        return import_model("model", str(model))
+    return load(model)
 
 
 def own_model(model: nn.Module, name: str, data: Dataset) -> BenchmarkModel:

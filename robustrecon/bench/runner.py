@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import attacks
 from ..defence import DefendedClassifier
-from ..detectors import DEFAULTS, as_detector, images_needed, parts
+from ..detectors import DEFAULTS, as_detector, images_needed, parts, shares_of
 from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
 from ..types import InputError, Verdict
@@ -68,7 +68,10 @@ def prepared(target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path | None
 
 def default_detectors(model: nn.Module) -> tuple[str, ...]:
     """What a model is judged by where no detector is named: by its energies, or by its logits where it has none."""
-    return DEFAULTS if callable(getattr(model, "class_energies", None)) else WITHOUT_ENERGIES
+    if not callable(getattr(model, "class_energies", None)):
+        return WITHOUT_ENERGIES
+    own: str = getattr(model, "default_detector", DEFAULTS[0])
+    return DEFAULTS if own in DEFAULTS else (own, DEFAULTS[0])
 
 
 class Bench:
@@ -104,7 +107,7 @@ class Bench:
             self.defences[name] = DefendedClassifier(target.model, given)
             if not isinstance(given, str):
                 self._own.add(name)
-        needed = max(images_needed(alpha, len(parts(defended.detector))) for defended in self.defences.values())
+        needed = max(images_needed(alpha, shares_of(defended.detector)) for defended in self.defences.values())
         calibrating = len(target.data.calibration)
         if calibrating < needed:
             raise InputError(

@@ -10,14 +10,22 @@ from typing import Annotated
 
 import typer
 
-from . import bench, calibrate, detect, figures, lists, table, train
+from . import bench, calibrate, detect, figures, graft, lists, table, train
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train.train, bench.bench, table.table, calibrate.calibrate, detect.detect, figures.figures):
+for command in (
+    train.train,
+    graft.graft,
+    bench.bench,
+    table.table,
+    calibrate.calibrate,
+    detect.detect,
+    figures.figures,
+):
     app.command()(command)
 for name, listing in (
     ("models", lists.list_models),

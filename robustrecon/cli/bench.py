@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Alpha, Data, DataDir, Device, Format, Json, checked_format, number
+from .options import Alpha, Classifier, Data, DataDir, Device, Format, Json, checked_format, number
 
 if TYPE_CHECKING:
     from ..bench.suite.read import Suite
 
 IN_A_SUITE = (
+    "classifier",
     "attack",
     "eps",
     "norm",
@@ -61,10 +62,11 @@ def bench(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="A trained model's folder, a shipped model's name, or module:factory for one of your own; by default "
-            "one is trained, once."
+            help="A folder that `train` or `graft` wrote, a shipped model's name, or module:factory for your own; "
+            "by default one is trained, once."
         ),
     ] = None,
+    classifier: Classifier = None,
     data: Data = None,
     data_dir: DataDir = Path("data"),
     detector: Annotated[
@@ -147,7 +149,7 @@ def bench(
     from ..bench.report.examples import draw_examples
     from ..bench.result import failed, measured
 
-    target = load_benchmark_model(model, data, data_dir, device)
+    target = load_benchmark_model(model, data, data_dir, device, classifier=classifier)
     cells = run(target, asked, out)
     key = cells[-1].key
     sheet = draw_examples(target, measured(cells), out / key.folder / "examples.png")
@@ -236,7 +238,7 @@ def _plan_suite(
 
 def _worst_case_only(context: typer.Context, as_json: bool) -> None:
     given = context.params
-    _refuse(context, ("plan", "log_x", "param"), "cannot be given with --worst-case-only")
+    _refuse(context, ("plan", "log_x", "param", "classifier"), "cannot be given with --worst-case-only")
     if given["suite"] is None and not given["attack"]:
         _refuse(context, ("steps", "engine"), "needs --attack; the default attacks have their own")
     from ..bench.chain.run import asked_suite, run_worst_cases

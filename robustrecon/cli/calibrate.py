@@ -8,19 +8,20 @@ from typing import Annotated
 
 import typer
 
-from .options import Alpha, CalibrationData, DataDir, Detector, Device, Json
+from .options import Alpha, CalibrationData, Classifier, DataDir, Detector, Device, Json
 
 
 def calibrate(
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
-    model: Annotated[Path, typer.Option(help="A shipped model's name, or a trained model's folder.")] = Path(
-        "runs/digits"
-    ),
+    model: Annotated[
+        Path, typer.Option(help="A shipped model's name, or a folder that `train` or `graft` wrote.")
+    ] = Path("runs/digits"),
     detector: Detector = None,
     alpha: Alpha = 0.05,
     data: CalibrationData = None,
     data_dir: DataDir = Path("data"),
     device: Device = "auto",
+    classifier: Classifier = None,
     as_json: Json = False,
 ) -> None:
     """Write a classifier with a calibrated detector to one file, for `detect --model FILE`."""
@@ -32,7 +33,7 @@ def calibrate(
     check_writable(out.parent)
     from ..defence import load_defended
 
-    defended = load_defended(model, detector, alpha, data, data_dir, device)
+    defended = load_defended(model, detector, alpha, data, data_dir, device, classifier)
     calibration = defended.checked_calibration()
     summary = {
         "file": str(defended.save(out)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import CalibrationData, DataDir, Detector, Device, Json
+from .options import CalibrationData, Classifier, DataDir, Detector, Device, Json
 
 if TYPE_CHECKING:
     from ..defence import DefendedClassifier
@@ -54,13 +54,14 @@ def detect(
     ],
     model: Annotated[
         Path,
-        typer.Option(help="A shipped model's name, a trained model's folder, or a file that `calibrate` wrote."),
+        typer.Option(help="A shipped model's name, a folder that `train` or `graft` wrote, or a file of `calibrate`."),
     ] = Path("runs/digits"),
     detector: Detector = None,
     alpha: Annotated[float | None, typer.Option(help="Bound on the false-alarm rate; 0.05 by default.")] = None,
     data: CalibrationData = None,
     data_dir: DataDir = Path("data"),
     device: Device = "auto",
+    classifier: Classifier = None,
     as_json: Json = False,
 ) -> None:
     """Judge image files. Exit code 0: all are accepted, 1: one is rejected, 2: one cannot be read.
@@ -72,7 +73,7 @@ def detect(
     from ..defence import load_defended
 
     found = image_files(files)
-    defended = load_defended(model, detector, alpha, data, data_dir, device)
+    defended = load_defended(model, detector, alpha, data, data_dir, device, classifier)
     verdicts = [verdict for i in range(0, len(found), _CHUNK) for verdict in _judged(defended, found[i : i + _CHUNK])]
     print(json.dumps([verdict.to_json() for verdict in verdicts], indent=2) if as_json else _table(verdicts))
     for verdict in verdicts:

@@ -12,7 +12,9 @@ _SHORT = {"md": "markdown"}
 
 Data = Annotated[
     str | None,
-    typer.Option(help="digits, mnist, emnist-letters, fashion-mnist, cifar10 or folder:PATH (a folder a class)."),
+    typer.Option(
+        help="digits, mnist, mnist-test, emnist-letters, fashion-mnist, cifar10 or folder:PATH (a folder a class)."
+    ),
 ]
 DataDir = Annotated[Path, typer.Option(help="Where the data is, or is downloaded to (torchvision's layout).")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -23,7 +25,14 @@ Format = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Detector = Annotated[
     str | None,
-    typer.Option(help="A detector (see `robustrecon detectors`) or 'any_of(NAME,NAME)'; label_margin by default."),
+    typer.Option(
+        help="A detector (see `robustrecon detectors`) or 'any_of(NAME,NAME)'; label_margin by default, a graft's own "
+        "for a graft."
+    ),
+]
+Classifier = Annotated[
+    str | None,
+    typer.Option(help="For a graft: the module:factory that makes its classifier, instead of what its card says."),
 ]
 CalibrationData = Annotated[
     str | None,

@@ -16,6 +16,7 @@ __all__ = ["DATASETS", "Dataset", "Part", "load_data", "read_images"]
 DATASETS: dict[str, Callable[[Path], Dataset]] = {
     "digits": lambda root: _digits.digits(),
     "mnist": vision.mnist,
+    "mnist-test": vision.mnist_test,
     "emnist-letters": vision.emnist_letters,
     "fashion-mnist": vision.fashion_mnist,
     "cifar10": vision.cifar10,

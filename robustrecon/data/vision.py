@@ -12,12 +12,26 @@ import torch
 from torch import Tensor
 
 from ..types import InputError
-from .splits import Dataset, split
+from .splits import Dataset, Part, shuffled, split
+
+TEST_CALIBRATION = 3000
 
 
 def mnist(root: Path) -> Dataset:
     """70,000 digits, (1, 28, 28), 10 classes (LeCun et al. 1998)."""
     return _load("mnist", root, "MNIST", _train_flag, "MNIST/raw")
+
+
+def mnist_test(root: Path) -> Dataset:
+    """MNIST with its calibration part, 3,000 images, taken at random from its test images; the other 7,000 are to test.
+
+    For classifiers from elsewhere, which may have been trained on all of MNIST's training images.
+    """
+    data = mnist(root)
+    images, y = shuffled(data.test.images, data.test.y)
+    calibration = Part(images[:TEST_CALIBRATION], y[:TEST_CALIBRATION])
+    test = Part(images[TEST_CALIBRATION:], y[TEST_CALIBRATION:])
+    return Dataset("mnist-test", data.classes, data.train, calibration, test)
 
 
 def fashion_mnist(root: Path) -> Dataset:

@@ -27,6 +27,7 @@ from ..detectors import (
     check_tells_apart,
     images_needed,
     parts,
+    shares_of,
 )
 from ..detectors.scoring import detector_scores, evidence_for, labels_and_scores
 from ..runtime import device_of, evaluating
@@ -47,7 +48,8 @@ class DefendedClassifier(nn.Module):
         model: any `nn.Module` that gives logits (B, K) of images (B, C, H, W) in [0, 1], in any floating-point type.
             A detector may ask for more: `class_energies(x) -> (B, K)`, or `reconstruct(x, labels) -> (B, C, H, W)`.
         detector: a detector, the name of one of `DETECTORS`, "any_of(NAME,NAME)", or a function of an `Evidence` that
-            gives (B,) scores, higher meaning more suspicious.
+            gives (B,) scores, higher meaning more suspicious. By default the model's `default_detector`, where it has
+            one, or "label_margin".
 
     Attributes:
         detector: the detector.
@@ -58,12 +60,14 @@ class DefendedClassifier(nn.Module):
         InputError: unknown detector, or a model without a method that the detector needs.
     """
 
-    def __init__(self, model: nn.Module, detector: str | Detector | AnyOf | Score = "label_margin") -> None:
+    def __init__(self, model: nn.Module, detector: str | Detector | AnyOf | Score | None = None) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):
             raise InputError(f"model: got {type(model).__name__}, must be a torch.nn.Module that gives logits (B, K)")
         self.model = model
-        self.detector = as_detector(detector)
+        self.detector = as_detector(
+            getattr(model, "default_detector", "label_margin") if detector is None else detector
+        )
         self._parts = parts(self.detector)
         for part in self._parts:
             check_methods(part, model)
@@ -204,14 +208,14 @@ class DefendedClassifier(nn.Module):
             columns.append(scores)
             shape = cast(ImageShape, tuple(images.shape[1:]))
         scores = torch.cat(columns)
-        if len(scores) < (needed := images_needed(alpha, len(self._parts))):
+        if len(scores) < (needed := images_needed(alpha, shares_of(self.detector))):
             raise InputError(
                 f"x: {len(scores)} images, must be at least {needed} to bound the false-alarm rate by alpha={alpha}"
             )
         check_share(seen, decidable, "x")
         if not_finite:
             raise InputError(f"model: gave logits that are not finite on {not_finite} of {len(scores)} images")
-        self.set_calibration(calibrate(scores, alpha), shape)
+        self.set_calibration(calibrate(scores, alpha, shares_of(self.detector)), shape)
         return self
 
     def set_calibration(self, calibration: Calibration, image_shape: Sequence[int] | None = None) -> None:
@@ -284,7 +288,7 @@ class DefendedClassifier(nn.Module):
                 raise InputError(
                     f"state_dict: was calibrated for the detector {state['detector']}, must be for {self.detector.name}"
                 )
-            self.calibration = Calibration(state["scores"], state["alpha"])
+            self.calibration = Calibration(state["scores"], state["alpha"], shares_of(self.detector))
             self._weights = WeightsWatch(self._watched, state["weights"])
             self._calibrated_shape = state["image_shape"]
 

@@ -10,7 +10,7 @@ import torch
 
 from .. import models
 from ..data import Dataset, load_data
-from ..detectors import images_needed, load_detector, parts, saved_calibration
+from ..detectors import images_needed, load_detector, parts, saved_calibration, shares_of
 from ..models import EnergyModel, shipped, stored_scores
 from ..runtime import resolve_device
 from ..types import InputError, check_fraction
@@ -25,6 +25,7 @@ def load_defended(
     data: str | None = None,
     data_dir: str | Path = "data",
     device: str = "auto",
+    classifier: str | None = None,
 ) -> DefendedClassifier:
     """A calibrated classifier, with the names of its classes where they are known.
 
@@ -33,12 +34,14 @@ def load_defended(
 
     Args:
         model: a shipped model's name, a folder that `robustrecon train` wrote, a .safetensors file of a model, or what
-            `DefendedClassifier.save` wrote.
-        detector: a name of `DETECTORS` or "any_of(NAME,NAME)"; "label_margin" by default.
+            `DefendedClassifier.save` or `robustrecon graft` wrote.
+        detector: a name of `DETECTORS` or "any_of(NAME,NAME)"; the model's `default_detector` by default, which is
+            "label_margin" but for grafts.
         alpha: bound on the false-alarm rate, in (0, 1); 0.05 by default.
         data: a data set's name to calibrate on instead, or "folder:PATH" where the model's data has moved.
         data_dir: where torchvision's data is.
         device: to judge on: "auto", "cpu" or "cuda".
+        classifier: the `module:factory` that makes the classifier of a graft, instead of what the graft's card says.
 
     Raises:
         InputError: no such model, detector or data, data that does not fit the model, too few calibration images for
@@ -52,11 +55,13 @@ def load_defended(
                 f"model: {model} is calibrated already ({card['detector']}, alpha={card['alpha']}); detector, alpha "
                 "and data must be left out"
             )
-        return DefendedClassifier.load(model).to(resolve_device(device))
+        made = None if classifier is None else models.load(model, classifier)
+        return DefendedClassifier.load(model, made).to(resolve_device(device))
     alpha = check_fraction(0.05 if alpha is None else alpha, "alpha")
-    loaded, card = load_finished(model)
+    loaded, card = load_finished(model, classifier)
     trained_on = card.get("data", {})
-    defended = DefendedClassifier(loaded.to(resolve_device(device)), load_detector(detector or "label_margin"))
+    judge = load_detector(detector or loaded.default_detector)
+    defended = DefendedClassifier(loaded.to(resolve_device(device)), judge)
     names = [part.name for part in parts(defended.detector)]
     stored = {}
     if data is None:
@@ -65,12 +70,12 @@ def load_defended(
     if stored.keys() >= set(names):
         defended.classes = models.class_names(trained_on.get("classes"), loaded, model)
         scores = torch.stack([stored[name] for name in names], 1)
-        if len(scores) < (needed := images_needed(alpha, len(names))):
+        if len(scores) < (needed := images_needed(alpha, shares_of(judge))):
             raise InputError(
                 f"alpha: got {alpha}, which needs the scores of at least {needed} images, and {model} has those of "
                 f"{len(scores)}; must be larger"
             )
-        defended.set_calibration(saved_calibration(scores, alpha, len(names), str(model)), loaded.image_shape)
+        defended.set_calibration(saved_calibration(scores, alpha, shares_of(judge), str(model)), loaded.image_shape)
         return defended
     dataset = _data_of(model, trained_on, data, data_dir)
     check_fits(dataset, loaded, card, model)
@@ -78,13 +83,13 @@ def load_defended(
     return defended.calibrate(dataset.calibration, alpha)
 
 
-def load_finished(model: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
-    """A trained model and its card.
+def load_finished(model: str | Path, classifier: str | None = None) -> tuple[EnergyModel, dict[str, Any]]:
+    """A trained model and its card; `classifier` as for `load_defended`.
 
     Raises:
         InputError: no such model, a calibrated classifier, or a training that is not finished.
     """
-    loaded, card = models.load_with_card(model)
+    loaded, card = models.load_with_card(model, classifier)
     if card.get("kind") == SAVED_KIND:
         raise InputError(
             f"model: {model} is a calibrated classifier, must be a trained model, which is calibrated anew"
@@ -120,11 +125,27 @@ def check_fits(data: Dataset, model: EnergyModel, card: Mapping[str, Any], where
         )
 
 
+def data_of(model: str | Path, trained_on: Mapping[str, Any]) -> str:
+    """The name of the data that a model was trained on.
+
+    Raises:
+        InputError: its card does not say it, as that of a graft.
+    """
+    if "name" not in trained_on:
+        raise InputError(
+            f"data: must be named for {model}, whose card does not say what it was trained on: data that it was not "
+            "trained on, such as mnist-test"
+        )
+    name: str = trained_on["name"]
+    return name
+
+
 def _data_of(model: str | Path, trained_on: Mapping[str, Any], data: str | None, data_dir: str | Path) -> Dataset:
     """The data set called `data`, by default the one that the model was trained on."""
     if data is not None:
         return load_data(data, data_dir)
+    name = data_of(model, trained_on)
     try:
-        return load_data(trained_on.get("name", "digits"), data_dir)
+        return load_data(name, data_dir)
     except InputError as error:
         raise InputError(f"{error}; {model} was trained on it: say where it is now (--data, --data-dir)") from error

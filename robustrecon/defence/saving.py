@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from .. import checkpoint, models, provenance
-from ..detectors import AnyOf, Detector, FittedDetector, FunctionDetector, parts, saved_calibration, saved_detector
+from ..detectors import (
+    AnyOf,
+    Detector,
+    FittedDetector,
+    FunctionDetector,
+    parts,
+    saved_calibration,
+    saved_detector,
+    shares_of,
+)
 from ..types import InputError
 
 if TYPE_CHECKING:
@@ -60,7 +69,7 @@ def load(
         if isinstance(part, FittedDetector):
             part.set_statistics(models.model_weights(saved.tensors, f"{_STATISTICS}{index}."))
     scores = saved.tensors[_CALIBRATION]
-    calibration = saved_calibration(scores, saved.card.get("alpha"), len(own_parts), str(path))
+    calibration = saved_calibration(scores, saved.card.get("alpha"), shares_of(defended.detector), str(path))
     defended.set_calibration(calibration, saved.card.get("image_shape"))
     defended.classes = models.class_names(saved.card.get("classes"), defended.model, path)
     return defended

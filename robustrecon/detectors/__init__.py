@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         load_detector,
         parts,
         saved_detector,
+        shares_of,
     )
 
 # No name may equal that of a submodule: importing the submodule would replace it.
@@ -55,6 +56,7 @@ _HOME = {
     "parts": "named",
     "saved_calibration": "conformal",
     "saved_detector": "named",
+    "shares_of": "named",
 }
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "parts",
     "saved_calibration",
     "saved_detector",
+    "shares_of",
 ]
 
 

@@ -35,7 +35,7 @@ def check_name(name: str) -> None:
     several = names_in(name)
     if several is not None:
         for each in several:
-            check_name(each)
+            check_name(without_share(each)[0])
     elif name.strip() not in PLACES:
         unknown_name("detector", name.strip(), [*PLACES, f"{_ANY_OF}NAME,NAME)"])
 
@@ -44,6 +44,17 @@ def names_in(name: str) -> Sequence[str] | None:
     """The names in `any_of(NAME,NAME,...)`; None for one that stands alone."""
     name = name.strip()
     return name[len(_ANY_OF) : -1].split(",") if name.startswith(_ANY_OF) and name.endswith(")") else None
+
+
+def with_share(name: str, share: int) -> str:
+    """How `any_of` names a detector that has `share` parts of the false-alarm rate: `3*NAME`, NAME for one part."""
+    return name if share == 1 else f"{share}*{name}"
+
+
+def without_share(named: str) -> tuple[str, int]:
+    """The name and the share of `3*NAME`."""
+    share, times, name = named.strip().partition("*")
+    return (name.strip(), int(share)) if times and share.isdecimal() else (named.strip(), 1)
 
 
 def current_name(stored: str) -> str:

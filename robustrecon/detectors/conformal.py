@@ -2,8 +2,9 @@
 
 V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", 2005; S. Bates et al., "Testing for
 outliers with conformal p-values", 2023. The guarantee: for exchangeable clean scores, P(score > threshold) ≤ alpha
-on average over calibration sets, and P(p-value ≤ t) ≤ t for every t. Of m scores each is held to alpha / m: by the
-union bound (Bonferroni's) all together reject at most a share alpha of clean inputs, however they depend on each other.
+on average over calibration sets, and P(p-value ≤ t) ≤ t for every t. Of m scores each is held to its share of alpha,
+alpha / m where nobody says otherwise: by the union bound (Bonferroni's) all together reject at most a share alpha of
+clean inputs, however they depend on each other.
 """
 
 from __future__ import annotations
@@ -21,19 +22,27 @@ from ..types import InputError, check_fraction
 from .joint import Curve
 
 
-def _exact(alpha: float) -> Fraction:
+def _exact(alpha: float | Fraction) -> Fraction:
     """The decimal number that was typed, not the binary one next to it: 0.1 is 1/10."""
-    return Fraction(repr(float(alpha)))
+    return alpha if isinstance(alpha, Fraction) else Fraction(repr(float(alpha)))
 
 
-def rank(n: int, alpha: float, m: int = 1) -> int:
-    """k = ⌈(n + 1)(1 − alpha / m)⌉ in exact arithmetic: the threshold is the k-th smallest of n scores."""
-    return math.ceil((n + 1) * (1 - _exact(alpha) / m))
+def _levels(alpha: float, shares: Sequence[int], n: int) -> list[Fraction]:
+    """The false-alarm rate of each score, from alpha, their shares of it, and how many images there are."""
+    least = Fraction(1, n + 1)
+    rest = _exact(alpha) - shares.count(0) * least
+    return [rest * share / sum(shares) if share else least for share in shares]
 
 
-def images_needed(alpha: float, m: int = 1) -> int:
-    """The smallest calibration set that can bound the false-alarm rate of m scores together by alpha."""
-    return math.ceil(m / _exact(alpha)) - 1
+def rank(n: int, alpha: float | Fraction) -> int:
+    """k = ⌈(n + 1)(1 − alpha)⌉ in exact arithmetic: the threshold is the k-th smallest of n scores."""
+    return math.ceil((n + 1) * (1 - _exact(alpha)))
+
+
+def images_needed(alpha: float, shares: Sequence[int] = (1,)) -> int:
+    """The smallest calibration set that can bound by alpha the false-alarm rate of scores with these shares of it."""
+    smallest = min(filter(None, shares))
+    return math.ceil((shares.count(0) + Fraction(sum(shares), smallest)) / _exact(alpha)) - 1
 
 
 @dataclass(frozen=True)
@@ -43,17 +52,20 @@ class Calibration:
     Attributes:
         scores: (n, m) float32, each column ascending.
         alpha: bound on the false-alarm rate of all m scores together.
+        shares: of alpha, one for each score, in whole numbers; the same for all by default. A share of 0 is the least
+            that n images can bound, 1 / (n + 1): such a score rejects what is above all calibration scores. It is
+            taken off alpha before the others share it.
     """
 
     scores: Tensor
     alpha: float
+    shares: tuple[int, ...] | None = None
 
     @cached_property
     def thresholds(self) -> tuple[float, ...]:
-        """Of each score the k-th smallest; infinity (nothing is rejected) when n is too small for alpha / m."""
-        n, m = self.scores.shape
-        k = rank(n, self.alpha, m)
-        return tuple(column[k - 1].item() if k <= n else math.inf for column in self.scores.unbind(1))
+        """Of each score the k-th smallest; infinity (nothing is rejected) when n is too small for its share."""
+        n, columns = len(self.scores), zip(self.scores.unbind(1), self._ranks, strict=True)
+        return tuple(column[k - 1].item() if k <= n else math.inf for column, k in columns)
 
     @property
     def threshold(self) -> float:
@@ -64,10 +76,10 @@ class Calibration:
     def expected_false_alarm_rate(self) -> float:
         """Bound on the share of clean inputs that is rejected, on average over calibration sets; at most alpha.
 
-        m · (1 − k / (n + 1)), with k the rank of the threshold: 0 where nothing is rejected.
+        1 − k / (n + 1), summed over the m scores, with k the rank of the threshold: 0 where nothing is rejected.
         """
-        n, m = self.scores.shape
-        return m * max(0, n + 1 - rank(n, self.alpha, m)) / (n + 1)
+        n = len(self.scores)
+        return sum(max(0, n + 1 - k) for k in self._ranks) / (n + 1)
 
     def combined(self, scores: Tensor) -> Tensor:
         """(B,) the score that decides, from the m scores (B, m); differentiable in them.
@@ -76,7 +88,7 @@ class Calibration:
         threshold on a scale of −log p-value: above 0 exactly where some score is above its own threshold.
 
         Raises:
-            InputError: several scores of too few images for thresholds at alpha / m.
+            InputError: several scores of too few images for their thresholds.
         """
         if scores.shape[1] == 1:
             return scores.squeeze(1)
@@ -84,26 +96,45 @@ class Calibration:
         return torch.stack(heights, 1).amax(1).to(scores.dtype)
 
     def p_value(self, scores: Tensor) -> Tensor:
-        """m · (1 + number of calibration scores ≥ score) / (n + 1), the least over the m scores (B, m), at most 1.
+        """(B,) float64, at most 1; the least over the m scores (B, m), each weighed by its part of alpha.
 
-        (B,) float64.
+        Of one score: (1 + number of calibration scores ≥ score) / (n + 1).
         """
-        n, m = self.scores.shape
+        n = len(self.scores)
         known = self.scores.to(scores.device).T.contiguous()
         below = torch.searchsorted(known, scores.detach().float().T.contiguous())
-        return ((m * (1 + n - below)).double() / (n + 1)).clamp_max(1).amin(0)
+        weights = [float(_exact(self.alpha) / level) if level > 0 else math.inf for level in self._levels]
+        parts = [weight * (1 + n - row) / (n + 1) for row, weight in zip(below.double(), weights, strict=True)]
+        return torch.stack(parts).clamp_max(1).amin(0)
+
+    @property
+    def _ranks(self) -> list[int]:
+        return [rank(len(self.scores), level) for level in self._levels]
+
+    @property
+    def _levels(self) -> list[Fraction]:
+        return _levels(self.alpha, self._shares, len(self.scores))
+
+    @property
+    def _shares(self) -> tuple[int, ...]:
+        return (1,) * self.scores.shape[1] if self.shares is None else self.shares
 
     @cached_property
     def _curves(self) -> tuple[Curve, ...]:
         n, m = self.scores.shape
-        if n < (needed := images_needed(self.alpha, m)):
+        if n < (needed := images_needed(self.alpha, self._shares)):
             raise InputError(f"scores: of {n} images, must be of at least {needed} for {m} scores")
-        columns = zip(self.scores.unbind(1), self.thresholds, strict=True)
-        return tuple(Curve.through(column, threshold, self.alpha / m) for column, threshold in columns)
+        columns = zip(self.scores.unbind(1), self.thresholds, self._levels, strict=True)
+        return tuple(Curve.through(column, threshold, float(level)) for column, threshold, level in columns)
 
 
-def calibrate(scores: Tensor, alpha: float) -> Calibration:
+def calibrate(scores: Tensor, alpha: float, shares: tuple[int, ...] | None = None) -> Calibration:
     """Calibrate on the m scores (n, m) of each of n clean inputs that were never trained on.
+
+    Args:
+        scores: (n, m).
+        alpha: bound on the false-alarm rate of all m together.
+        shares: of alpha, one for each score; the same for all by default.
 
     Raises:
         InputError: alpha outside (0, 1), or scores that are not finite or not (n, m).
@@ -113,16 +144,16 @@ def calibrate(scores: Tensor, alpha: float) -> Calibration:
         raise InputError(f"scores: shape is {tuple(scores.shape)}, must be (n, m) with both at least 1")
     if not torch.isfinite(scores).all():
         raise InputError("scores: has values that are not finite; the model's energies must be finite")
-    return Calibration(scores.detach().float().cpu().sort(dim=0).values, float(alpha))
+    return Calibration(scores.detach().float().cpu().sort(dim=0).values, float(alpha), shares)
 
 
-def saved_calibration(scores: Tensor, alpha: object, m: int, where: str) -> Calibration:
+def saved_calibration(scores: Tensor, alpha: object, shares: tuple[int, ...], where: str) -> Calibration:
     """The calibration of m detectors that a file holds.
 
     Args:
         scores: (n, m), or (n,) as earlier versions wrote those of one detector.
         alpha: what the file's card says.
-        m: how many detectors there are.
+        shares: of alpha, one for each of the m detectors.
         where: the file, for errors.
 
     Raises:
@@ -131,13 +162,13 @@ def saved_calibration(scores: Tensor, alpha: object, m: int, where: str) -> Cali
     if not isinstance(alpha, float) or not 0 < alpha < 1:
         raise InputError(f"{where}: its card gives alpha as {alpha!r}, must be in (0, 1)")
     scores = scores.unsqueeze(1) if scores.ndim == 1 else scores
-    least = images_needed(alpha, m)
+    least, m = images_needed(alpha, shares), len(shares)
     if scores.ndim != 2 or scores.shape[1] != m or len(scores) < least:
         raise InputError(
             f"{where}: holds calibration scores {tuple(scores.shape)}, must be ({least} or more, {m}) for "
             f"alpha={alpha}; calibrate anew"
         )
-    return calibrate(scores, alpha)
+    return calibrate(scores, alpha, shares)
 
 
 def check_tells_apart(calibration: Calibration, names: Sequence[str]) -> None:

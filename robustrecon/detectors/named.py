@@ -11,7 +11,7 @@ from torch import nn
 
 from ..types import InputError
 from .base import Detector, FittedDetector, FunctionDetector, Score
-from .catalogue import PLACES, check_name, current_name, names_in
+from .catalogue import PLACES, check_name, current_name, names_in, without_share
 from .combination import AnyOf
 
 _NEEDS = {"class_energies": "class energies", "reconstruct": "reconstructions"}
@@ -55,15 +55,29 @@ def as_detector(given: str | Detector | AnyOf | Score) -> Detector | AnyOf:
 def any_of(*detectors: str | Detector | Score) -> AnyOf:
     """The detector that rejects what any of these rejects: names, detectors, or functions of an `Evidence`.
 
+    Each has the same share of the false-alarm rate, or as many as its name says: "3*label_margin"; see `AnyOf`.
+
     Raises:
         InputError: an unknown name, fewer than two detectors, or two of one name.
     """
-    return AnyOf(part for detector in detectors for part in parts(as_detector(detector)))
+    found: list[Detector] = []
+    shares: list[int] = []
+    for given in detectors:
+        name, share = without_share(given) if isinstance(given, str) else (given, 1)
+        detector = as_detector(name)
+        found += parts(detector)
+        shares += [share * own for own in shares_of(detector)]
+    return AnyOf(found, shares)
 
 
 def parts(detector: Detector | AnyOf) -> tuple[Detector, ...]:
     """The detectors that one is made of: itself, but for `any_of`."""
     return tuple(detector) if isinstance(detector, AnyOf) else (detector,)
+
+
+def shares_of(detector: Detector | AnyOf) -> tuple[int, ...]:
+    """The shares of the false-alarm rate that the `parts` of a detector have."""
+    return detector.shares if isinstance(detector, AnyOf) else (1,)
 
 
 def applicable(model: nn.Module) -> tuple[str, ...]:
@@ -153,5 +167,8 @@ def listing() -> str:
         has = "a gradient" if known["differentiable"] else "no gradient: attacks that follow it refuse it"
         needs = f"needs {' and '.join(known['needs'])}; its score has {has}"
         lines += [f"{known['name']}: {known['formula']}", indent(f"{needs}\n{known['source']}", "    ")]
-    joint = "any_of(NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni)"
+    joint = (
+        "any_of(NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni);\n"
+        "    any_of(NAME,0*NAME) gives the first all but the least that calibrates the second"
+    )
     return "\n".join([*lines, joint])

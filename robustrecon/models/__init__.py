@@ -13,6 +13,7 @@ from .. import checkpoint, provenance
 from ..types import InputError, nearest
 from . import shipped
 from .base import TRAINED_ON, WEIGHTS, EnergyModel
+from .grafted import Grafted
 from .style_memory import StyleMemoryNet
 
 __all__ = [
@@ -39,12 +40,17 @@ def architecture(model: EnergyModel) -> dict[str, Any]:
     return {"name": model.name, **model.config}
 
 
-def build(described: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None) -> EnergyModel:
+def build(
+    described: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | None = None,
+    classifier: nn.Module | str | None = None,
+) -> EnergyModel:
     """The model that `architecture` described, with its weights, in evaluation mode.
 
     Args:
         described: `name`, one of `MODELS`, and options of its class; options that are missing have their defaults.
         weights: the model's state dict; random weights by default.
+        classifier: that of a graft, or the `module:factory` that makes it, where the description does not say it.
 
     Raises:
         InputError: an unknown architecture or option, an option out of its range, or weights of another architecture.
@@ -52,6 +58,12 @@ def build(described: Mapping[str, Any], weights: Mapping[str, Tensor] | None = N
     if not isinstance(described, Mapping) or not isinstance(described.get("name"), str):
         raise InputError(f"architecture: got {described!r}, must be an object with the `name` of an architecture")
     name, options = described["name"], {key: value for key, value in described.items() if key != "name"}
+    if name == Grafted.name:
+        from .grafting import rebuilt  # which builds the parts with this function
+
+        return rebuilt(options, weights, classifier)
+    if classifier is not None:
+        raise InputError(f"classifier: got {classifier}, must be left out for {name}, which is no graft")
     if name not in MODELS:
         version = provenance.versions().get("robustrecon", "not installed")
         raise InputError(
@@ -85,23 +97,28 @@ def _check_options(model: type[EnergyModel], options: Mapping[str, Any]) -> None
             )
 
 
-def load(path: str | Path) -> EnergyModel:
+def load(path: str | Path, classifier: nn.Module | str | None = None) -> EnergyModel:
     """Load a trained model: a folder that `robustrecon train` wrote, a .safetensors file, or a shipped model's name.
+
+    Args:
+        path: the folder, file or name; also one that `robustrecon graft` wrote.
+        classifier: that of a graft, or the `module:factory` that makes it, instead of what its card says. What a card
+            says is imported and called: load no graft of people whose code you would not run.
 
     Raises:
         InputError: no such checkpoint, or one that is damaged, foreign, a pickle, of an architecture or a format that
             this version does not know, or with weights of another architecture than its card's.
     """
-    return load_with_card(path)[0]
+    return load_with_card(path, classifier)[0]
 
 
-def load_with_card(path: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
+def load_with_card(path: str | Path, classifier: nn.Module | str | None = None) -> tuple[EnergyModel, dict[str, Any]]:
     """The model that `load` returns, and the card of its checkpoint."""
     saved = read(path)
     if "architecture" not in saved.card:
         raise InputError(f"{path}: its card has no architecture, so it holds no model")
     try:
-        model = build(saved.card["architecture"], model_weights(saved.tensors))
+        model = build(saved.card["architecture"], model_weights(saved.tensors), classifier)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     fingerprint = saved.card.get("data", {}).get("fingerprint")

@@ -75,9 +75,11 @@ class EnergyModel(nn.Module, ABC):
         image_shape: (C, H, W).
         config: keyword arguments that build the same architecture again; JSON values only.
         trained_on: (n,) sketch of the training images, by which they are recognised; None where it is not known.
+        default_detector: what it is judged by where no detector is named.
     """
 
     name: str
+    default_detector: str = "label_margin"
 
     def __init__(self, n_classes: int, image_shape: ImageShape, **config: Any) -> None:
         super().__init__()
