@@ -152,6 +152,7 @@ def test_pgd_prefers_a_point_that_meets_the_goal_to_a_higher_loss() -> None:
     assert outcome.distance.max() < 0.25
 
 
+@pytest.mark.slow
 def test_selective_reaches_a_target_and_refuses_unsupported_goals(
     defended: DefendedClassifier, digits: Dataset
 ) -> None:

@@ -132,6 +132,7 @@ def test_an_error_of_the_library_is_no_verdict(
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_finished_work_is_kept(tmp_path: Path) -> None:
     listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs do not
     process = subprocess.Popen([SCRIPT, "train"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,14 @@ from robustrecon import DefendedClassifier
 from robustrecon.data import Dataset
 
 IMAGE = (1, 3, 3)
+SLOW = ("reconstructive",)
+
+
+def with_slow(names: Iterable[str]) -> list[Any]:
+    """The names as parameters, the long ones marked."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+
+
 AWARE = {
     "selective": {},
     "orthogonal": {},
@@ -83,7 +92,7 @@ class Bowl(nn.Module):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", LINF)
+@pytest.mark.parametrize("name", with_slow(LINF))
 def test_the_attack_succeeds_just_above_the_smallest_undetected_distance_and_never_below(name: str, norm: str) -> None:
     """Nearly every image must be broken somewhat above the smallest distance, and none 2 % below."""
     victim = Bowl()
@@ -242,7 +251,7 @@ class Planted(nn.Module):
         return self.defended.score(x)
 
 
-@pytest.mark.parametrize("name", AWARE)
+@pytest.mark.parametrize("name", with_slow(AWARE))
 def test_the_attack_finds_a_planted_adversarial_image(name: str, defended: DefendedClassifier, digits: Dataset) -> None:
     """Binarization test: R. Zimmermann et al., "Increasing Confidence in Adversarial Robustness Evaluations", 2022."""
     generator = torch.Generator().manual_seed(0)

@@ -411,6 +411,7 @@ def test_workers_and_backends_that_do_not_exist_are_refused(
         run_suite(suite, tmp_path, backend="ray")
 
 
+@pytest.mark.slow
 def test_the_command_runs_a_suite_and_refuses_other_options(
     suite_file: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def test_stored_accuracy_is_that_of_the_loaded_model(model: StyleMemoryNet, mode
     assert found == checkpoint.load(model_dir).card["accuracy"]["test"]
 
 
+@pytest.mark.slow
 def test_seed_decides_everything(digits: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(1)
     first = train(digits, tmp_path / "a", QUICK, seed=7, progress=False)
