@@ -53,7 +53,7 @@ napoleon_use_rtype = False
 # Names of other projects link nowhere, since no inventory is fetched while building; nor do private bases and aliases.
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|Tensor|numpy|pandas|pd|pathlib|Path|collections|typing|numbers|abc)(\..*)?"),
-    (r"py:.*", r".*\._\w+|Json|WrongJson|Images|Data|Score|(attacks\.worst_case\.)?Attempt"),
+    (r"py:.*", r".*\._\w+|Json|WrongJson|Images|ImageShape|Data|Score|Grafted|(attacks\.worst_case\.)?Attempt"),
     (r"py:.*", r"robustrecon\.bench\.(fields\.Fields|keeping\.Keeper)"),
 ]
 
