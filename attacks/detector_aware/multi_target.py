@@ -11,7 +11,7 @@ from torch.nn.functional import relu
 
 from ..base import at_least
 from ..goals import logits_and_score
-from ..objective import AttackObjective, logit_margin, margin_scales
+from ..objective import TINY, AttackObjective, logit_margin, margin_scales
 from .apgd import BestPoints, Evaluation
 from .base import SLACK, DetectorAware, confirmed_by
 
@@ -80,12 +80,20 @@ class MultiTarget(DetectorAware):
 
     @torch.no_grad()
     def _targets(self, victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> Tensor:
-        """(B, T) wrong labels, that of the highest logit first."""
+        """(B, T) wrong labels, the likeliest first: those of high logits and, where the victim has them, low energies.
+
+        Logits and energies are measured in units of their median margins, since both parts of the decision have to give
+        way to the same label.
+        """
         if objective.target is not None:
             return torch.full_like(y, objective.target)[:, None]
-        logits = victim(x).scatter(1, y[:, None], -torch.inf)
-        most = logits.shape[1] - 1
-        return logits.topk(most if self.targets is None else min(self.targets, most), dim=1).indices
+        likely = _in_margins(victim(x))
+        energies = getattr(victim, "class_energies", None)
+        if energies is not None:
+            likely = likely + _in_margins(-energies(x))
+        most = likely.shape[1] - 1
+        wanted = most if self.targets is None else min(self.targets, most)
+        return likely.scatter(1, y[:, None], -torch.inf).topk(wanted, dim=1).indices
 
     def _towards(
         self,
@@ -127,6 +135,13 @@ class MultiTarget(DetectorAware):
             return Evaluation(misclassified, score.detach(), -label_hinge - detector_hinge, grad)
 
         return self.run_apgd(evaluate, x, objective, confirmed_by(victim, y, objective))
+
+
+def _in_margins(values: Tensor) -> Tensor:
+    """Values (B, K) in units of the median, over the batch, of the highest one's lead over the next."""
+    highest, next_highest = values.topk(2, dim=1).values.unbind(1)
+    unit = (highest - next_highest).median()
+    return values / unit.clamp_min(TINY)
 
 
 @torch.no_grad()
