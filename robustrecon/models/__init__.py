@@ -14,12 +14,14 @@ from ..types import InputError, nearest
 from . import shipped
 from .base import TRAINED_ON, WEIGHTS, EnergyModel
 from .grafted import Grafted
+from .class_conditioned import ClassConditionedAutoencoder
 from .style_memory import StyleMemoryNet
 
 __all__ = [
     "MODELS",
     "TRAINED_ON",
     "WEIGHTS",
+    "ClassConditionedAutoencoder",
     "EnergyModel",
     "StyleMemoryNet",
     "architecture",
@@ -32,7 +34,7 @@ __all__ = [
     "trained_on",
 ]
 
-MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet,)}
+MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder)}
 
 
 def architecture(model: EnergyModel) -> dict[str, Any]:

@@ -65,6 +65,14 @@ class Features(Protocol):
         ...
 
 
+@runtime_checkable
+class Pair(Protocol):
+    """A classifier and a model that draws, joined: the logits of the one, the energies of the other."""
+
+    classifier: nn.Module
+    drawer: nn.Module
+
+
 class EnergyModel(nn.Module, ABC):
     """A model of this library: a name in the catalogue, known shapes, and a configuration for its card.
 

@@ -60,6 +60,13 @@ class Grafted(EnergyModel):
     def extra_repr(self) -> str:
         return f"labels={self.labels.tolist()}, image_shape={self.image_shape}, drawer_shape={self.drawer_shape}"
 
+    def train(self, mode: bool = True) -> Grafted:
+        """Training mode is the drawer's alone: the classifier is never trained here."""
+        super().train(mode)
+        if mode:
+            self.classifier.eval()
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
         """The classifier's logits (B, K) of images (B, C, H, W)."""
         logits: Tensor = self.classifier(x)

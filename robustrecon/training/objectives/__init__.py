@@ -10,6 +10,7 @@ from ...models import EnergyModel
 from ...types import InputError, unknown_name
 from .base import Objective, ObjectiveOptions
 from .contrastive import ContrastiveObjective
+from .pair import PairObjective
 from .style_memory import StyleMemoryObjective
 from .trades import TradesObjective
 
@@ -21,6 +22,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "style-memory": StyleMemoryObjective,
     "contrastive": ContrastiveObjective,
     "trades": TradesObjective,
+    "pair": PairObjective,
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ...models import EnergyModel
 from ..adversary import pgd_for_training
 from ..augment import random_distortion
 from ..checks import at_least, in_unit
@@ -54,13 +55,12 @@ class ContrastiveObjective(EnergyObjective):
         inputs, n_clean = x + options.noise * torch.randn_like(x), len(x)
         if eps := options.eps_at(progress):
             n_clean = round(options.clean_share * len(x))
-            x_adv = pgd_for_training(self.model, x[n_clean:], y[n_clean:], eps, options.attack_steps)
-            inputs = torch.cat([inputs[:n_clean], x_adv])
+            inputs = torch.cat([inputs[:n_clean], self._adversarial(x[n_clean:], y[n_clean:], eps)])
         found = evaluate(
-            self.model,
+            self._trained,
             inputs,
             y,
-            lambda logits: true_and_likeliest_wrong(logits, y, options.wrong_labels),
+            lambda logits: true_and_likeliest_wrong(self._likely(logits, inputs, y), y, options.wrong_labels),
             options.style_noise,
         )
         gap = torch.full_like(y, options.margin_gap, dtype=found.energies.dtype)
@@ -73,3 +73,16 @@ class ContrastiveObjective(EnergyObjective):
             reconstruction=found.reconstruction_error(x),
             accuracy=(found.logits.argmax(1) == y).float().mean(),
         )
+
+    @property
+    def _trained(self) -> EnergyModel:
+        """The model whose losses these are."""
+        return self.model
+
+    def _adversarial(self, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        """Adversarial images for x (B, C, H, W) with labels y (B,)."""
+        return pgd_for_training(self._trained, x, y, eps, self.options.attack_steps)
+
+    def _likely(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """(B, K), higher for labels whose energies should be compared; the logits of the inputs x."""
+        return logits

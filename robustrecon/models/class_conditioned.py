@@ -1,0 +1,231 @@
+"""A class-conditioned autoencoder: an encoder of its own, and a decoder that is told the label at every stage.
+
+It scales with the image and with the number of classes, which the style-memory network does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot, relu
+from torch.utils.checkpoint import checkpoint
+
+from ..types import ImageShape, InputError
+from .base import EnergyModel, Labels
+from .strided import KERNEL, FirstConvolution, LastUpsampling
+
+HIDDEN = 256
+LARGEST_GRID = 8  # side below which the encoder no longer halves
+WIDEST = 4  # times `width`: the most channels
+CACHE = 6e6  # numbers of the last layers that are worked on at a time: what a CPU's cache holds
+GPU_MEMORY = 2e9  # the same on a GPU
+RECOMPUTED_FROM = 32  # labels; with so many, the backward pass decodes again instead of keeping all activations
+
+
+class ClassConditionedAutoencoder(EnergyModel):
+    """Logits and a style code from a convolutional encoder; drawings from the style, modulated by the label (FiLM).
+
+    The encoder halves the image until its sides are at most 8: a 5×5 convolution of stride 2 each time, then a dense
+    layer. The decoder is the same backwards. After each of its layers every channel is scaled and shifted by numbers
+    that the label decides.
+
+    P. Oza, V. M. Patel, "C2AE: Class Conditioned Auto-Encoder for Open-set Recognition", CVPR 2019; the modulation is
+    that of E. Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", AAAI 2018.
+
+    Args:
+        n_classes: K.
+        style_dim: number of style neurons.
+        image_shape: (C, H, W), sides of at least 4.
+        width: channels of the first convolution; twice as many in the second, four times in all further ones.
+        steepness: k of a logistic function of each pixel, 1 / (1 + exp(−k (x − 1/2))), rescaled to [0, 1]; encoder and
+            energies then see what comes out. It takes small changes from images that are nearly black and white. 0 for
+            none: natural images.
+        output: "sigmoid" (pixels in [0, 1]) or "linear".
+
+    Raises:
+        InputError: an argument out of its range.
+    """
+
+    name = "class-conditioned"
+
+    def __init__(
+        self,
+        n_classes: int = 10,
+        style_dim: int = 16,
+        image_shape: ImageShape = (1, 28, 28),
+        width: int = 32,
+        steepness: float = 0.0,
+        output: str = "sigmoid",
+    ) -> None:
+        settings = {"style_dim": style_dim, "width": width, "steepness": steepness, "output": output}
+        super().__init__(n_classes, image_shape, **settings)
+        for name, value in {"style_dim": style_dim, "width": width}.items():
+            if value < 1:
+                raise InputError(f"{name}: got {value}, must be at least 1")
+        if not 0 <= steepness < 100:
+            raise InputError(f"steepness: got {steepness}, must be in [0, 100)")
+        if output not in ("sigmoid", "linear"):
+            raise InputError(f"output: got {output!r}, must be 'sigmoid' or 'linear'")
+        if steepness and output == "linear":
+            raise InputError(f"steepness: got {steepness}, must be 0 where the output is linear")
+        channels, *size = self.image_shape
+        if min(size) < 4:
+            raise InputError(f"image_shape: got {self.image_shape}, height and width must be at least 4")
+        sizes = [tuple(size), _halved(size)]
+        while max(sizes[-1]) > LARGEST_GRID:
+            sizes.append(_halved(sizes[-1]))
+        widths = [min(2**stage, WIDEST) * width for stage in range(len(sizes) - 1)]
+        pairs = list(zip(widths, widths[1:], strict=False))  # channels around each stage but the first
+        self.style_dim, self._grid = style_dim, sizes[-1]
+        features = widths[-1] * sizes[-1][0] * sizes[-1][1]
+        self._activations = sum(w * h * v for w, (h, v) in zip([channels, *widths], sizes, strict=True))
+
+        self.first = FirstConvolution(channels, widths[0])
+        self.further = nn.ModuleList(nn.Conv2d(a, b, KERNEL, stride=2, padding=2) for a, b in pairs)
+        self.dense = nn.Linear(features, HIDDEN)
+        self.head = nn.Linear(HIDDEN, n_classes + style_dim)
+        self.undense1 = nn.Linear(style_dim, HIDDEN)
+        self.undense2 = nn.Linear(HIDDEN, features)
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(b, a, KERNEL, stride=2, padding=2, output_padding=(1 - up[0] % 2, 1 - up[1] % 2))
+            for (a, b), up in reversed(list(zip(pairs, sizes[1:], strict=False)))
+        )
+        self.last = LastUpsampling(widths[0], channels, self.image_shape[1:])
+        self.films = nn.ModuleList(_Film(n_classes, size) for size in (HIDDEN, *reversed(widths)))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
+
+    def extra_repr(self) -> str:
+        return f"n_classes={self.n_classes}, style_dim={self.style_dim}, image_shape={self.image_shape}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W) in [0, 1]."""
+        return self.encode(x)[0]
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and style codes (B, style_dim) in [0, 1] of images (B, C, H, W)."""
+        if tuple(x.shape[1:]) != self.image_shape:
+            raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, {', '.join(map(str, self.image_shape))})")
+        h = relu(self.first(self._seen(x.contiguous(memory_format=torch.channels_last))), inplace=True)
+        for convolution in self.further:
+            h = relu(convolution(h), inplace=True)
+        h = relu(self.dense(h.permute(0, 2, 3, 1).flatten(1)), inplace=True)  # no copy of what is channels-last
+        logits, style = self.head(h).split((self.n_classes, self.style_dim), dim=1)
+        return logits, style.sigmoid()
+
+    def decode(self, label_probabilities: Tensor, style: Tensor) -> Tensor:
+        """Images (B, C, H, W) drawn from label probabilities (B, K) and style codes (B, style_dim)."""
+        drawn = self.last.join(self._draw(style, label_probabilities))
+        steepness = self.config["steepness"]
+        if self.config["output"] == "linear":
+            return drawn
+        return (drawn / steepness + 0.5).clamp(0, 1) if steepness else drawn.sigmoid()
+
+    def reconstruct(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Draw x (B, C, H, W) again from its own style under `labels` (B,), or under the predicted ones."""
+        logits, style = self.encode(x)
+        labels = logits.argmax(1) if labels is None else labels
+        return self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
+
+    def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, K), style (B, style_dim) and drawing (B, C, H, W) under `labels` (B,) of images x."""
+        logits, style = self.encode(x)
+        return logits, style, self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
+
+    def class_energies(self, x: Tensor) -> Tensor:
+        """‖s(x) − s(decode(k, style(x)))‖² for every label k: (B, K), differentiable in x; s is what `steepness` says.
+
+        The memory needed grows with B · K only by the energies themselves, with a gradient too where K is large.
+        """
+        return self.logits_and_energies(x)[1]
+
+    def logits_and_energies(self, x: Tensor, labels: Labels | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` (B, K) and `class_energies`, from one pass of the encoder.
+
+        Args:
+            x: (B, C, H, W) images.
+            labels: (B, J) the labels whose energies are wanted, or a function that gives them from the logits; all K
+                by default. The energies are (B, J).
+        """
+        encoded = [self.encode(images) for images in x.split(self._pairs(x))]
+        logits, style = (torch.cat(parts) for parts in zip(*encoded, strict=True))
+        return logits, self.energies(x, style, labels(logits) if callable(labels) else labels)
+
+    def energies(self, x: Tensor, style: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(B, J) energies of images x under `labels` (B, J), all K by default, and style codes (B, style_dim)."""
+        if labels is None:
+            labels = torch.arange(self.n_classes, device=x.device).expand(len(x), -1)
+        again = torch.is_grad_enabled() and labels.shape[1] >= RECOMPUTED_FROM
+        return torch.cat([torch.cat(list(row), 1) for row in self._chunks(x, style, labels, again)])
+
+    def _chunks(self, x: Tensor, style: Tensor, labels: Tensor, again: bool) -> Iterator[Iterator[Tensor]]:
+        pairs = self._pairs(x)
+        images = max(1, pairs // labels.shape[1])
+        for part in zip(x.split(images), style.split(images), labels.split(images), strict=True):
+            target, codes = self._seen(part[0]), part[1]
+            yield (
+                checkpoint(self._errors, target, codes, chosen, use_reentrant=False)
+                if again
+                else self._errors(target, codes, chosen)
+                for chosen in part[2].split(pairs, dim=1)
+            )
+
+    def _errors(self, target: Tensor, style: Tensor, labels: Tensor) -> Tensor:
+        """(B, J): squared distances of what the network sees of images from its drawings, decoded at once."""
+        drawn = self._draw(style, labels)
+        # A sum over pixels does not ask for their order: rather cut the images into blocks than join the drawings.
+        blocks = self.last.cut(target)
+        if blocks is None:
+            drawn, blocks = self.last.join(drawn), target
+        if self.config["output"] == "sigmoid":
+            drawn = drawn.sigmoid()
+        drawn = drawn.permute(0, 2, 3, 1).reshape(len(target), labels.shape[1], -1)
+        return (drawn - blocks.permute(0, 2, 3, 1).reshape(len(target), 1, -1)).square().sum(2)
+
+    def _draw(self, style: Tensor, labels: Tensor) -> Tensor:
+        """What comes before the logistic output, in blocks of pixels: (B·J, ...) for labels (B, J), (B, ...) for (B, K) probabilities."""
+        first, *others = (film.of(labels) for film in self.films)
+        h = relu(_modulated(self.undense1(style), first), inplace=True)
+        h = self.undense2(h).unflatten(1, (*self._grid, -1)).permute(0, 3, 1, 2)  # channels-last without a copy
+        for up, film in zip(self.ups, others, strict=False):
+            h = up(relu(_modulated(h, film), inplace=True))
+        return self.last(relu(_modulated(h, others[-1]), inplace=True))
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """Images as encoder and energies see them."""
+        if not (steepness := self.config["steepness"]):
+            return x
+        lowest = torch.sigmoid(torch.tensor(-steepness / 2)).item()
+        return (torch.sigmoid(steepness * (x - 0.5)) - lowest) / (1 - 2 * lowest)
+
+    def _pairs(self, x: Tensor) -> int:
+        """How many drawings are made at a time."""
+        return max(1, int((CACHE if x.device.type == "cpu" else GPU_MEMORY) / self._activations))
+
+
+class _Film(nn.Module):
+    """A scale and a shift of every channel for every label; none at first but small random shifts."""
+
+    def __init__(self, n_classes: int, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(n_classes, channels))
+        self.shift = nn.Parameter(0.1 * torch.randn(n_classes, channels))
+
+    def of(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Scales and shifts, (B, J, channels) each, of labels (B, J), or of label probabilities (B, K) with J = 1."""
+        if labels.is_floating_point():
+            return (labels @ self.scale)[:, None], (labels @ self.shift)[:, None]
+        return self.scale[labels], self.shift[labels]
+
+
+def _modulated(h: Tensor, film: tuple[Tensor, Tensor]) -> Tensor:
+    """h (B, channels, ...) or (B·J, channels, ...), scaled and shifted for each of J labels: (B·J, channels, ...)."""
+    scale, shift = (each.to(h.dtype) for each in film)
+    if h.ndim == 2:  # not yet one for each label
+        return (h[:, None] * scale + shift).flatten(0, 1)
+    return torch.addcmul(shift.flatten(0, 1)[..., None, None], h, scale.flatten(0, 1)[..., None, None])
+
+
+def _halved(size: list[int] | tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(-(-side // 2) for side in size)
