@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from .data import load_data
     from .defence import DefendedClassifier, load_defended
     from .models import EnergyModel, StyleMemoryNet, load
-    from .models.grafting import graft
     from .models.wrappers import LogitsOf, Normalized
-    from .training import train
+    from .training import graft, train
     from .types import InputError, Verdict
 
 __version__ = "0.1.0"
@@ -30,7 +29,7 @@ _HOME = {
     "Normalized": "models.wrappers",
     "StyleMemoryNet": "models",
     "Verdict": "types",
-    "graft": "models.grafting",
+    "graft": "training",
     "benchmark": "bench",
     "load": "models",
     "load_data": "data",

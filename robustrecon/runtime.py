@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "dtype_of",
     "evaluating",
     "frozen",
+    "recorded",
     "resolve_device",
     "seed_everything",
     "seeded",
@@ -129,3 +131,29 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def recorded(
+    watched: Sequence[nn.Module], model: nn.Module, x: Tensor, *, inputs: bool = False
+) -> tuple[Any, list[Tensor]]:
+    """What `model` gives for images x, and what its modules `watched` gave on the way, in the order of their calls.
+
+    Args:
+        watched: sub-modules of `model`.
+        model: called once, with x.
+        x: (B, C, H, W).
+        inputs: record what the modules took instead, the first argument.
+    """
+    seen: list[Tensor] = []
+    thread = threading.get_ident()  # other threads may run the same model meanwhile
+
+    def record(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        if threading.get_ident() == thread:
+            seen.append((given[0] if inputs else output).clone())  # what follows may write to it
+
+    hooks = [part.register_forward_hook(record) for part in watched]
+    try:
+        return model(x), seen
+    finally:
+        for hook in hooks:
+            hook.remove()

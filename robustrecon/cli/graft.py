@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Json
+from .options import DataDir, Device, Json, number
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from ..models.grafted import Grafted
     from ..types import ImageShape
+
+MISSED_ON = 500  # calibration images
 
 
 def graft(
@@ -24,14 +31,17 @@ def graft(
             "[0, 1], or what makes one without arguments."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write: its weights and a card.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: the weights of both and a card.")],
     weights: Annotated[
         Path | None,
         typer.Option(help="The classifier's weights: .safetensors, or a state dict that torch.save wrote."),
     ] = None,
     drawer: Annotated[
-        str, typer.Option(help="A shipped model's name (see `robustrecon models`), or a trained model's folder.")
-    ] = "robust/mnist",
+        str | None,
+        typer.Option(
+            help="A shipped model (see `robustrecon models`), or a trained one's folder; by default robust/mnist."
+        ),
+    ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,9 +56,47 @@ def graft(
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Allow that the drawer sees smaller images, or grey ones.")
     ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Train a drawer on this data instead: a data set's name, or folder:PATH.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="For training: fast, contrastive or robust (adversarial; long, the default).")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="For training: number of epochs, instead of the recipe's.")] = None,
+    eps: Annotated[
+        str | None, typer.Option(help="For training: L∞ radius of the adversarial images, such as 8/255.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="For training: what the drawer explains, pixels (the default) or layer:NAME of the classifier's."
+        ),
+    ] = None,
+    top_labels: Annotated[
+        int, typer.Option(help="Compute the energies of so many labels beside the predicted one; 0 for all.")
+    ] = 0,
+    style_dim: Annotated[
+        int | None, typer.Option(help="For training: the drawer's style neurons, by default 16.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="For training: channels of the drawer's first convolution, by default 32.")
+    ] = None,
+    steepness: Annotated[
+        float | None,
+        typer.Option(
+            help="For training: of the logistic function that the drawer sees each pixel through, for images that are "
+            "nearly black and white, such as 20; by default none."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="For training: random seed.")] = 0,
+    device: Device = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training in --out, from its last epoch.")
+    ] = False,
+    data_dir: DataDir = Path("data"),
     as_json: Json = False,
 ) -> None:
-    """Put a model that draws beside a classifier that you have, without training.
+    """Put a model that draws beside a classifier that you have: one that there is, or one that is trained on --data.
 
     Next: calibrate it on images that neither was trained on, `robustrecon calibrate --model DIR --data ...`; DIR also
     is a --model for bench and detect.
@@ -58,33 +106,95 @@ def graft(
     shape = None if image_shape is None else _shape(image_shape)
     if ":" not in classifier:
         raise InputError(f"classifier: got {classifier!r}, must be module:factory")
+    options = {"style_dim": style_dim, "width": width, "steepness": steepness}
+    training = {
+        "recipe": recipe,
+        "epochs": epochs,
+        "eps": None if eps is None else number(eps),
+        "target": target,
+        "drawer_options": {name: value for name, value in options.items() if value is not None} or None,
+    }
+    training = {name: value for name, value in training.items() if value is not None}
+    if data is None and (training or resume):
+        raise InputError(f"{next(iter(training), 'resume')}: is for training a drawer, must be given with --data")
+    if data is not None and (drawer or label or shape or allow_loss):
+        raise InputError("data: must not be given with --drawer, --label, --image-shape or --allow-loss")
     from .. import checkpoint
 
-    if (out / checkpoint.MODEL_FILE).exists():
+    if not resume and (out / checkpoint.MODEL_FILE).exists():
         raise InputError(f"out: {out} holds a model already, must be another folder")
-    from ..models.grafting import graft as join
-    from ..models.grafting import write
     from ..models.imported import import_model, load_weights
 
-    labels = [int(each) if each.isdecimal() else each for each in label] if label else None
     module = import_model("classifier", classifier)
     if weights is not None:
         load_weights(module, weights)
-    with warnings.catch_warnings(record=True) as noticed:
-        warnings.simplefilter("always", UserWarning)
-        grafted = join(module, drawer, labels=labels, image_shape=shape, allow_loss=allow_loss)
-    for warning in noticed:
-        print(f"robustrecon: warning: {warning.message}", file=sys.stderr)
-    grafted.config["classifier"] = classifier
-    file = write(grafted, out, drawer)
+    if data is not None:
+        run = {"seed": seed, "device": device, "resume": resume, "data_dir": data_dir}
+        grafted, from_ = (
+            _trained(module, classifier, data, out, top_labels, training, run),
+            f"a drawer trained on {data}",
+        )
+    else:
+        from ..models.grafting import join, write
+
+        from_ = drawer or "robust/mnist"
+        labels = [int(each) if each.isdecimal() else each for each in label] if label else None
+        with _told_warnings():
+            grafted = join(
+                module, from_, labels=labels, image_shape=shape, allow_loss=allow_loss, top_labels=top_labels
+            )
+        grafted.config["classifier"] = classifier
+        write(grafted, out, from_)
     if as_json:
-        told = {"file": str(file), "classifier": classifier, "drawer": drawer, "detector": grafted.default_detector}
+        told = {"file": str(out / checkpoint.MODEL_FILE), "classifier": classifier, "drawer": from_}
+        told |= {"detector": grafted.default_detector}
         print(json.dumps({**told, "labels": grafted.labels.tolist(), "image_shape": grafted.image_shape}, indent=2))
     else:
         print(
-            f"{out}: {classifier} beside {drawer}, {grafted.n_classes} classes, images {grafted.image_shape}\n"
+            f"{out}: {classifier} beside {from_}, {grafted.n_classes} classes, images {grafted.image_shape}\n"
             f"next: robustrecon calibrate --model {out} --data NAME --alpha 0.01 --out {out}.safetensors"
         )
+
+
+def _trained(
+    module: nn.Module,
+    classifier: str,
+    data: str,
+    out: Path,
+    top_labels: int,
+    training: dict[str, Any],
+    run: dict[str, Any],
+) -> Grafted:
+    """The classifier beside a drawer that is trained for it in the folder `out`."""
+    from dataclasses import replace
+
+    from ..data import load_data
+    from ..training import graft as train_beside
+    from ..training import load_recipe
+
+    recipe, epochs = load_recipe(training.pop("recipe", "robust")), training.pop("epochs", None)
+    if epochs is not None:
+        recipe = replace(recipe, name=f"{recipe.name}-e{epochs}", epochs=epochs, least_steps=0)
+    dataset = load_data(data, run.pop("data_dir"))
+    with _told_warnings():
+        grafted = train_beside(
+            module, dataset, recipe=recipe, top_labels=top_labels, out=out, made_by=classifier, **training, **run
+        )
+    if top_labels:
+        missed = grafted.minimum_missed(dataset.calibration.head(MISSED_ON).x)
+        print(f"the label of the lowest energy is not among the {top_labels} for {missed:.2%} of calibration images")
+    return grafted
+
+
+@contextlib.contextmanager
+def _told_warnings() -> Iterator[None]:
+    """Print warnings on standard error, one line each."""
+    with warnings.catch_warnings(record=True) as noticed:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in noticed:
+        if issubclass(warning.category, UserWarning):
+            print(f"robustrecon: warning: {warning.message}", file=sys.stderr)
 
 
 def _shape(text: str) -> ImageShape:

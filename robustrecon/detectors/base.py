@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from ..runtime import batched, device_of, dtype_of
+from ..runtime import batched, device_of, dtype_of, recorded
 from ..types import InputError, unknown_name
 
 
@@ -158,19 +157,8 @@ class Evidence:
         if layer is not None and layer not in modules:
             unknown_name("layer", layer, filter(None, modules))
         watched = [modules[layer]] if layer else [part for part in modules.values() if isinstance(part, nn.Linear)]
-        seen: list[Tensor] = []
-        thread = threading.get_ident()  # other threads may run the same model meanwhile
-
-        def record(_: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-            if threading.get_ident() == thread:
-                seen.append((output if layer else given[0]).clone())  # what follows may write to it
-
-        hooks = [part.register_forward_hook(record) for part in watched]
-        try:
-            output = self._as_logits(self.model(self._input))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        given, seen = recorded(watched, self.model, self._input, inputs=layer is None)
+        output = self._as_logits(given)
         self.__dict__.setdefault("logits", output)
         if not seen:
             what = f"the layer {layer}" if layer else "a linear layer"

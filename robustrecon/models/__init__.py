@@ -13,8 +13,8 @@ from .. import checkpoint, provenance
 from ..types import InputError, nearest
 from . import shipped
 from .base import TRAINED_ON, WEIGHTS, EnergyModel
-from .grafted import Grafted
 from .class_conditioned import ClassConditionedAutoencoder
+from .grafted import Grafted
 from .style_memory import StyleMemoryNet
 
 __all__ = [

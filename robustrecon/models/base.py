@@ -65,14 +65,6 @@ class Features(Protocol):
         ...
 
 
-@runtime_checkable
-class Pair(Protocol):
-    """A classifier and a model that draws, joined: the logits of the one, the energies of the other."""
-
-    classifier: nn.Module
-    drawer: nn.Module
-
-
 class EnergyModel(nn.Module, ABC):
     """A model of this library: a name in the catalogue, known shapes, and a configuration for its card.
 
@@ -127,3 +119,17 @@ class EnergyModel(nn.Module, ABC):
     def grown(self, options: Mapping[str, object]) -> EnergyModel:
         """A larger model with the same outputs, as `options` of the constructor ask; by default this one as it is."""
         return self
+
+
+@runtime_checkable
+class Pair(Protocol):
+    """A classifier and a model that draws, joined: the logits of the one, the energies of the other."""
+
+    classifier: nn.Module
+    drawer: EnergyModel
+    n_classes: int
+    image_shape: ImageShape
+
+    def for_drawer(self, x: Tensor) -> Tensor:
+        """What the drawer sees of images x (B, C, H, W)."""
+        ...

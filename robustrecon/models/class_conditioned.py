@@ -5,7 +5,9 @@ It scales with the image and with the number of classes, which the style-memory 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +79,7 @@ class ClassConditionedAutoencoder(EnergyModel):
         while max(sizes[-1]) > LARGEST_GRID:
             sizes.append(_halved(sizes[-1]))
         widths = [min(2**stage, WIDEST) * width for stage in range(len(sizes) - 1)]
-        pairs = list(zip(widths, widths[1:], strict=False))  # channels around each stage but the first
+        pairs = list(itertools.pairwise(widths))  # channels around each stage but the first
         self.style_dim, self._grid = style_dim, sizes[-1]
         features = widths[-1] * sizes[-1][0] * sizes[-1][1]
         self._activations = sum(w * h * v for w, (h, v) in zip([channels, *widths], sizes, strict=True))
@@ -184,8 +186,8 @@ class ClassConditionedAutoencoder(EnergyModel):
         return (drawn - blocks.permute(0, 2, 3, 1).reshape(len(target), 1, -1)).square().sum(2)
 
     def _draw(self, style: Tensor, labels: Tensor) -> Tensor:
-        """What comes before the logistic output, in blocks of pixels: (B·J, ...) for labels (B, J), (B, ...) for (B, K) probabilities."""
-        first, *others = (film.of(labels) for film in self.films)
+        """What enters the output, in blocks: (B·J, ...) of labels (B, J), (B, ...) of label probabilities (B, K)."""
+        first, *others = (cast(_Film, film).of(labels) for film in self.films)
         h = relu(_modulated(self.undense1(style), first), inplace=True)
         h = self.undense2(h).unflatten(1, (*self._grid, -1)).permute(0, 3, 1, 2)  # channels-last without a copy
         for up, film in zip(self.ups, others, strict=False):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..runtime import dtype_of
-from ..types import ImageShape
+from ..runtime import batched, device_of, dtype_of, evaluating, recorded
+from ..types import ImageShape, InputError, unknown_name
 from .base import EnergyModel, Labels
 
 DETECTOR = "any_of(label_margin,0*free_energy,0*max_logit)"
@@ -32,7 +32,12 @@ class Grafted(EnergyModel):
             has them.
         labels: the drawer's label for each of the K labels of the classifier, all different.
         image_shape: (C, H, W) of the classifier's images.
-        drawer_shape: (C, H, W) of the drawer's.
+        drawer_shape: (C, H, W) of what the drawer takes: its images, or what `layer` gives.
+        layer: name of a sub-module of the classifier whose output (B, C, H, W), each channel standardised, the drawer
+            explains instead of the image. Then the two are not independent.
+        top_labels: with j above 0 only the energies of the predicted label and of j others are computed, those of the
+            drawer's own highest logits; all others get the highest of these. (By the classifier's logits an attacker
+            who misleads it could hide the true label.)
 
     Attributes:
         labels: (K,) int64.
@@ -43,6 +48,8 @@ class Grafted(EnergyModel):
     name = "grafted"
     default_detector = DETECTOR
     labels: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -51,14 +58,32 @@ class Grafted(EnergyModel):
         labels: Sequence[int],
         image_shape: ImageShape,
         drawer_shape: ImageShape,
+        layer: str | None = None,
+        top_labels: int = 0,
     ) -> None:
+        settings = {
+            "labels": list(labels),
+            "drawer_shape": list(drawer_shape),
+            "layer": layer,
+            "top_labels": top_labels,
+        }
         parts = {"classifier": _described(classifier), "drawer": _described(drawer)}
-        super().__init__(len(labels), image_shape, labels=list(labels), drawer_shape=list(drawer_shape), **parts)
+        super().__init__(len(labels), image_shape, **settings, **parts)
+        if not 0 <= top_labels < len(labels):
+            raise InputError(f"top_labels: got {top_labels}, must be in [0, {len(labels) - 1}], 0 for all")
+        if top_labels and not callable(getattr(drawer, "logits_and_energies", None)):
+            raise InputError(f"top_labels: got {top_labels}, must be 0 for a drawer without logits of its own")
         self.classifier, self.drawer, self.drawer_shape = classifier, drawer, drawer_shape
+        self.layer, self.top_labels = layer, top_labels
         self.register_buffer("labels", torch.tensor(labels))
+        if layer is not None:
+            self._watched = (find_layer(classifier, layer),)  # in a tuple: it is the classifier's
+            self.register_buffer("mean", torch.zeros(drawer_shape[0], 1, 1))
+            self.register_buffer("std", torch.ones(drawer_shape[0], 1, 1))
 
     def extra_repr(self) -> str:
-        return f"labels={self.labels.tolist()}, image_shape={self.image_shape}, drawer_shape={self.drawer_shape}"
+        where = "" if self.layer is None else f", layer={self.layer!r}"
+        return f"labels={self.labels.tolist()}, image_shape={self.image_shape}, drawer_shape={self.drawer_shape}{where}"
 
     def train(self, mode: bool = True) -> Grafted:
         """Training mode is the drawer's alone: the classifier is never trained here."""
@@ -74,22 +99,34 @@ class Grafted(EnergyModel):
 
     def class_energies(self, x: Tensor) -> Tensor:
         """(B, K): how badly the drawer explains x under each of the classifier's labels; differentiable in x."""
-        return self._energies(x, self.labels.expand(len(x), -1))
+        if self.layer is None and not self.top_labels:
+            return self._energies(self.for_drawer(x), self.labels.expand(len(x), -1))
+        return self.logits_and_energies(x)[1]
 
     def logits_and_energies(self, x: Tensor, labels: Labels | None = None) -> tuple[Tensor, Tensor]:
         """The classifier's logits (B, K), and the drawer's energies of `labels` (B, J), of all K by default."""
-        logits = self(x)
-        if labels is None:
-            return logits, self.class_energies(x)
-        return logits, self._energies(x, self.labels[labels(logits) if callable(labels) else labels])
+        logits, seen = self._logits_and_seen(x)
+        if labels is not None:
+            return logits, self._energies(seen, self.labels[labels(logits) if callable(labels) else labels])
+        if not self.top_labels:
+            return logits, self._energies(seen, self.labels.expand(len(x), -1))
+        return logits, self._energies_of_top(seen, logits.detach().argmax(1))
+
+    def minimum_missed(self, x: Tensor) -> float:
+        """Share of images (B, C, H, W) whose label of the lowest energy is not among the `top_labels`."""
+        with torch.no_grad():
+            logits, seen = self._logits_and_seen(x)
+            lowest = self._energies(seen, self.labels.expand(len(x), -1)).amin(1)
+            return (self._energies_of_top(seen, logits.argmax(1)).amin(1) > lowest).double().mean().item()
 
     def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """The classifier's logits of x, and what the drawer makes of x taken for `labels` (B,): (B, ...) each."""
         own = getattr(self.drawer, "representations", None)
         if not callable(own):
             return self.logits_and_energies(x)
-        found: tuple[Tensor, ...] = own(self._for_drawer(x), self.labels[labels])
-        return self(x), *found
+        logits, seen = self._logits_and_seen(x)
+        found: tuple[Tensor, ...] = own(seen, self.labels[labels])
+        return logits, *found
 
     @property
     def reconstruct(self) -> Callable[..., Tensor]:
@@ -100,29 +137,72 @@ class Grafted(EnergyModel):
         drawer's own shape.
         """
         own = getattr(self.drawer, "reconstruct", None)
-        if not callable(own):
+        if not callable(own) or self.layer is not None:  # what a layer gives is no image
             raise AttributeError("reconstruct")
 
         def reconstruct(x: Tensor, labels: Tensor | None = None) -> Tensor:
             predicted = self(x).argmax(1) if labels is None else labels
-            drawn = converted(own(self._for_drawer(x), self.labels[predicted]), self.image_shape).to(x.dtype)
+            drawn = converted(own(self.for_drawer(x), self.labels[predicted]), self.image_shape).to(x.dtype)
             # Strides as of any image: a classifier may look at them, and `contiguous` ignores those of one channel.
             return drawn.clone(memory_format=torch.contiguous_format)
 
         return reconstruct
 
-    def _energies(self, x: Tensor, wanted: Tensor) -> Tensor:
-        """(B, J) energies of the drawer's labels `wanted` (B, J)."""
-        images = self._for_drawer(x)
+    def for_drawer(self, x: Tensor) -> Tensor:
+        """What the drawer sees of images x (B, C, H, W): (B, *drawer_shape)."""
+        if self.layer is None:
+            return converted(x, self.drawer_shape).to(dtype_of(self.drawer))
+        return self._logits_and_seen(x)[1]
+
+    def standardise(self, x: Tensor) -> None:
+        """Take the mean and the standard deviation of each channel of the layer's output from images (N, C, H, W)."""
+        with torch.no_grad(), evaluating(self):
+            device = device_of(self)
+            (seen,) = batched(lambda part: (self._logits_and_seen(part.to(device))[1],), x)
+            std, mean = torch.std_mean(seen, (0, 2, 3), keepdim=True)
+            self.mean += self.std * mean[0]
+            self.std *= std[0].clamp_min(1e-6)
+
+    def _logits_and_seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The classifier's logits and what the drawer sees, from one pass of the classifier."""
+        if self.layer is None:
+            return self(x), self.for_drawer(x)
+        logits, seen = recorded(self._watched, self.classifier, x)
+        return logits, ((seen[-1] - self.mean) / self.std).to(dtype_of(self.drawer))
+
+    def _energies(self, seen: Tensor, wanted: Labels) -> Tensor:
+        """(B, J) energies of the drawer's labels `wanted` (B, J), which its logits may decide."""
         shared = getattr(self.drawer, "logits_and_energies", None)
         if callable(shared):
-            energies: Tensor = shared(images, wanted)[1]
+            energies: Tensor = shared(seen, wanted)[1]
             return energies
         of_all: Callable[[Tensor], Tensor] = self.drawer.class_energies  # type: ignore[assignment]
-        return of_all(images).gather(1, wanted)
+        assert isinstance(wanted, Tensor)
+        return of_all(seen).gather(1, wanted)
 
-    def _for_drawer(self, x: Tensor) -> Tensor:
-        return converted(x, self.drawer_shape).to(dtype_of(self.drawer))
+    def _energies_of_top(self, seen: Tensor, predicted: Tensor) -> Tensor:
+        """(B, K) energies, computed for the predicted label and the `top_labels` likeliest others."""
+        chosen = []
+
+        def choose(own: Tensor) -> Tensor:
+            likely = own.detach()[:, self.labels].scatter(1, predicted[:, None], torch.inf)
+            chosen.append(likely.topk(self.top_labels + 1, dim=1).indices)
+            return self.labels[chosen[0]]
+
+        energies = self._energies(seen, choose)
+        return energies.amax(1, keepdim=True).expand(-1, self.n_classes).scatter(1, chosen[0], energies)
+
+
+def find_layer(classifier: nn.Module, name: str) -> nn.Module:
+    """The sub-module that `named_modules` calls `name`.
+
+    Raises:
+        InputError: there is none; the message suggests the nearest name.
+    """
+    modules = dict(classifier.named_modules())
+    if not name or name not in modules:
+        unknown_name("layer", name, filter(None, modules))
+    return modules[name]
 
 
 def converted(x: Tensor, shape: ImageShape) -> Tensor:

@@ -31,7 +31,7 @@ BATCH_TOLERANCE = 1e-3  # of a logit, in units of the largest
 LEAST_AGREEMENT = 0.5  # share of images on which the drawer's best label is the classifier's
 
 
-def graft(
+def join(
     classifier: nn.Module | str,
     drawer: str | Path | nn.Module = DRAWER,
     *,
@@ -39,6 +39,7 @@ def graft(
     image_shape: ImageShape | None = None,
     allow_loss: bool = False,
     x: Images | None = None,
+    top_labels: int = 0,
 ) -> Grafted:
     """Put a model that draws beside a classifier, without any training; `DefendedClassifier` takes what comes out.
 
@@ -57,6 +58,8 @@ def graft(
             images in grey.
         x: (B, C, H, W) a few clean images in [0, 1], on which the two are also tried; images drawn at random always
             are.
+        top_labels: compute the energies of the predicted label and of so many others only, those of the drawer's own
+            highest logits; `minimum_missed(x)` of what comes out tells how often that matters. 0 for all.
 
     Warns:
         UserWarning: the classifier gives probabilities, is random, has layers in training mode, or gives an image other
@@ -67,13 +70,14 @@ def graft(
             labels that do not map, or images that would lose something in the conversion.
     """
     if isinstance(classifier, str):
-        grafted = graft(
+        grafted = join(
             import_model("classifier", classifier),
             drawer,
             labels=labels,
             image_shape=image_shape,
             allow_loss=allow_loss,
             x=x,
+            top_labels=top_labels,
         )
         grafted.config["classifier"] = classifier
         return grafted
@@ -88,11 +92,11 @@ def graft(
     image_shape = _checked_shape(shape)
     drawer_shape = drawer_shape or image_shape
     samples = _samples(image_shape, clean).to(device_of(classifier))
-    logits = _checked_logits(classifier, samples)
+    logits = checked_logits(classifier, samples)
     _check_conversion(image_shape, drawer_shape, allow_loss)
     n_drawn = _n_classes(drawn, converted(samples[:1], drawer_shape))
     mapped = _mapped(labels, logits.shape[1], n_drawn, getattr(classifier, "classes", None), names)
-    grafted = Grafted(classifier, drawn.to(samples.device), mapped, image_shape, drawer_shape)
+    grafted = Grafted(classifier, drawn.to(samples.device), mapped, image_shape, drawer_shape, top_labels=top_labels)
     if clean is not None:
         _check_agreement(grafted, samples[TRIED:])
     return grafted
@@ -130,8 +134,10 @@ def rebuilt(
         )
     if not isinstance(described.get("drawer"), Mapping):
         raise InputError("drawer: is one of your own; model=graft(classifier, drawer) must be given in Python")
-    shapes = [_checked_shape(described.get(name, ())) for name in ("image_shape", "drawer_shape")]
-    model = Grafted(made, build(described["drawer"]), described.get("labels", ()), *shapes)
+    image_shape, drawer_shape = (_checked_shape(described.get(name, ())) for name in ("image_shape", "drawer_shape"))
+    options = {name: described[name] for name in ("layer", "top_labels") if name in described}
+    drawer, labels = build(described["drawer"]), described.get("labels", ())
+    model = Grafted(made, drawer, labels, image_shape, drawer_shape, **options)
     model.config["classifier"] = classifier if isinstance(classifier, str) else described.get("classifier")
     if weights is not None:
         try:
@@ -216,7 +222,7 @@ def _samples(shape: ImageShape, clean: Tensor | None) -> Tensor:
     return torch.cat([drawn, clean.detach().cpu()[: SHARED - TRIED]])
 
 
-def _checked_logits(classifier: nn.Module, x: Tensor) -> Tensor:
+def checked_logits(classifier: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, K) of images x, once nothing about them is amiss that could be noticed."""
     if names := sorted({type(part).__name__ for part in classifier.modules() if _waits_for_eval(part)}):
         _warn(

@@ -1,7 +1,8 @@
 """Training: recipes, objectives, and the loop that Lightning Fabric runs."""
 
 from .api import train
+from .grafting import graft
 from .objectives import OBJECTIVES, Objective, ObjectiveOptions
 from .recipes import RECIPES, Recipe, load_recipe
 
-__all__ = ["OBJECTIVES", "RECIPES", "Objective", "ObjectiveOptions", "Recipe", "load_recipe", "train"]
+__all__ = ["OBJECTIVES", "RECIPES", "Objective", "ObjectiveOptions", "Recipe", "graft", "load_recipe", "train"]

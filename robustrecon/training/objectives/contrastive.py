@@ -58,7 +58,7 @@ class ContrastiveObjective(EnergyObjective):
             inputs = torch.cat([inputs[:n_clean], self._adversarial(x[n_clean:], y[n_clean:], eps)])
         found = evaluate(
             self._trained,
-            inputs,
+            self._seen(inputs),
             y,
             lambda logits: true_and_likeliest_wrong(self._likely(logits, inputs, y), y, options.wrong_labels),
             options.style_noise,
@@ -70,7 +70,7 @@ class ContrastiveObjective(EnergyObjective):
             options,
             classification=cross_entropy(found.logits, y),
             contrast=cross_entropy(-energies, torch.zeros_like(y)),
-            reconstruction=found.reconstruction_error(x),
+            reconstruction=found.reconstruction_error(self._seen(x)),
             accuracy=(found.logits.argmax(1) == y).float().mean(),
         )
 
@@ -78,6 +78,10 @@ class ContrastiveObjective(EnergyObjective):
     def _trained(self) -> EnergyModel:
         """The model whose losses these are."""
         return self.model
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """What that model sees of images x (B, C, H, W)."""
+        return x
 
     def _adversarial(self, x: Tensor, y: Tensor, eps: float) -> Tensor:
         """Adversarial images for x (B, C, H, W) with labels y (B,)."""

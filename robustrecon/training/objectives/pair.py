@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ...models import EnergyModel
-from ...models.base import Pair
+from ...models.base import Labels, Pair
 from ..adversary import pgd_for_training
 from ..checks import in_unit
 from .contrastive import ContrastiveObjective
@@ -47,18 +46,42 @@ class PairObjective(ContrastiveObjective):
     options: Options
 
     @property
+    def _pair(self) -> Pair:
+        return cast(Pair, self.model)
+
+    @property
     def _trained(self) -> EnergyModel:
-        return cast(EnergyModel, cast(Any, self.model).drawer)
+        return self._pair.drawer
+
+    def _seen(self, x: Tensor) -> Tensor:
+        return self._pair.for_drawer(x)
 
     def _adversarial(self, x: Tensor, y: Tensor, eps: float) -> Tensor:
         n_pair = round(self.options.pair_share * len(x))
 
-        def of(model: EnergyModel, part: Callable[[Tensor], Tensor]) -> Tensor:
-            return pgd_for_training(model, part(x), part(y), eps, self.options.attack_steps)
-
-        return torch.cat([of(self.model, lambda t: t[:n_pair]), of(self._trained, lambda t: t[n_pair:])])
+        parts = ((self.model, slice(n_pair)), (_DrawerOnImages(self._pair), slice(n_pair, None)))
+        steps = self.options.attack_steps
+        return torch.cat([pgd_for_training(model, x[part], y[part], eps, steps) for model, part in parts])
 
     @torch.no_grad()
     def _likely(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
         wrong = self.model(x).scatter(1, y[:, None], -torch.inf).argmax(1)
         return logits.masked_fill(one_hot(wrong, logits.shape[1]).bool(), torch.inf)
+
+
+class _DrawerOnImages(EnergyModel):
+    """The drawer alone, with its own logits, as a model of the pair's images."""
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__(pair.n_classes, pair.image_shape)
+        self.pair = pair
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.pair.drawer(self.pair.for_drawer(x))
+        return logits
+
+    def class_energies(self, x: Tensor) -> Tensor:
+        return self.pair.drawer.class_energies(self.pair.for_drawer(x))
+
+    def logits_and_energies(self, x: Tensor, labels: Labels | None = None) -> tuple[Tensor, Tensor]:
+        return self.pair.drawer.logits_and_energies(self.pair.for_drawer(x), labels)
