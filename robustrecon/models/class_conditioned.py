@@ -182,8 +182,8 @@ class ClassConditionedAutoencoder(EnergyModel):
             drawn, blocks = self.last.join(drawn), target
         if self.config["output"] == "sigmoid":
             drawn = drawn.sigmoid()
-        drawn = drawn.permute(0, 2, 3, 1).reshape(len(target), labels.shape[1], -1)
-        return (drawn - blocks.permute(0, 2, 3, 1).reshape(len(target), 1, -1)).square().sum(2)
+        drawn = drawn.permute(0, 2, 3, 1).unflatten(0, labels.shape).flatten(2)
+        return (drawn - blocks.permute(0, 2, 3, 1).flatten(1)[:, None]).square().sum(2)
 
     def _draw(self, style: Tensor, labels: Tensor) -> Tensor:
         """What enters the output, in blocks: (B·J, ...) of labels (B, J), (B, ...) of label probabilities (B, K)."""

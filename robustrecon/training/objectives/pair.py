@@ -61,7 +61,9 @@ class PairObjective(ContrastiveObjective):
 
         parts = ((self.model, slice(n_pair)), (_DrawerOnImages(self._pair), slice(n_pair, None)))
         steps = self.options.attack_steps
-        return torch.cat([pgd_for_training(model, x[part], y[part], eps, steps) for model, part in parts])
+        return torch.cat(
+            [pgd_for_training(model, x[part], y[part], eps, steps) for model, part in parts if len(x[part])]
+        )
 
     @torch.no_grad()
     def _likely(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
