@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from attacks import ForceReject, InputError, Misclassified, MultiTarget, Rejected, check
 from robustrecon import DefendedClassifier, load_defended
+from robustrecon.bench import AttackConfig, ForcedRejection, forced_rejection
 from robustrecon.data import Dataset
+from robustrecon.detectors import Evidence
 
 IMAGE = (1, 3, 3)
 
@@ -31,6 +35,11 @@ class Far(nn.Module):
         """(B,) the highest score within eps."""
         offset = (x - 0.5).flatten(1)
         return (offset.abs() + eps).norm(dim=1) if norm == "linf" else offset.norm(dim=1) + eps
+
+
+def far_score(evidence: Evidence) -> Tensor:
+    """The score of `Far` as a detector."""
+    return (evidence.x - 0.5).flatten(1).norm(dim=1)
 
 
 class Jump(nn.Module):
@@ -110,3 +119,37 @@ class Detached(Far):
 
     def score(self, x: Tensor) -> Tensor:
         return super().score(x).detach()
+
+
+def test_the_curve_of_forced_rejection(x: Tensor) -> None:
+    """One radius at a time finds what bisection finds; the total error is the robust risk and grows from there."""
+    defended = DefendedClassifier(Far(), far_score).calibrate(x, alpha=0.2)
+    y = defended(x).argmax(1)
+    y[0] = 1 - y[0]
+    force = ForceReject(steps=20, random_start=False)
+    fractions = (0, 0.1, 0.3, 1)
+    curves = forced_rejection(defended, x, y, eps=[0.05, 0.02], fractions=fractions, force=force)
+    assert [curve.eps for curve in curves] == [0.05, 0.02]
+    verdict = defended.inspect(x)
+    right = (verdict.label == y) & ~verdict.rejected
+    for curve in curves:
+        assert ForcedRejection.from_json(json.loads(json.dumps(curve.to_json()))) == curve
+        risk = [curve.total_error(fraction)[0] for fraction in fractions]
+        assert risk == sorted(risk)
+        assert risk[0] == (~right | torch.tensor(curve.undetected)).double().mean()
+        assert curve.rejection(0) == (0, pytest.approx((0, 0.25), abs=0.05))
+        for fraction in fractions[1:]:
+            outcome = force.with_budget(fraction * curve.eps, 1)(defended, x[right], y[right])
+            assert curve.rejection(fraction)[0] == pytest.approx(outcome.success.double().mean().item())
+    assert curves[0].total_error(1)[0] > curves[1].total_error(1)[0] > curves[1].total_error(0)[0]
+    with pytest.raises(InputError, match=r"fraction: got 0\.5"):
+        curves[0].total_error(0.5)
+    with pytest.raises(InputError, match="fractions: got"):
+        forced_rejection(defended, x, y, eps=[0.1], fractions=(2,))
+    with pytest.raises(InputError, match="eps: got none"):
+        forced_rejection(defended, x, y, eps=[])
+
+
+def test_a_benchmark_of_wrong_labels_does_not_take_it() -> None:
+    with pytest.raises(InputError, match="attack: got force-reject, whose goal is a rejection"):
+        _ = AttackConfig("force-reject", eps=0.1).attack
