@@ -27,8 +27,8 @@ class ForceReject(IterativeAttack):
     Two ascents, the second on the images that the first leaves: on the negated logit margin of the true label until the
     image is misclassified, then on the score of the label that it has; and on the score of the clean image's label. The
     first is there because the score jumps where the label changes, which its gradient does not tell. J. Chen,
-    J. Raghuram, J. Choi, X. Wu, Y. Liang, S. Jha, "Stratified Adversarial Robustness with Rejection", ICML 2023, count a
-    rejection near the clean image as an error.
+    J. Raghuram, J. Choi, X. Wu, Y. Liang, S. Jha, "Stratified Adversarial Robustness with Rejection", ICML 2023, count
+    a rejection near the clean image as an error.
 
     Args:
         steps: gradient steps of each ascent; an image leaves as soon as it is rejected.

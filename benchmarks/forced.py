@@ -3,8 +3,8 @@
 python -m benchmarks.forced --data-dir DIR --out results/grafted
 
 Expected time: 10 minutes on one core. A classifier that nobody here trained, alone under its own confidence and with a
-drawer beside it, each calibrated on 3,000 random MNIST test images and attacked on others. Writes forced.json, forced.md
-and forced.png.
+drawer beside it, each calibrated on 3,000 random MNIST test images and attacked on others. Writes forced.json, .md and
+.png.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import nn
 from robustrecon import DefendedClassifier, InputError, plotting, provenance
 from robustrecon.attacks import ForceReject, MultiTarget
 from robustrecon.bench import ForcedRejection, forced_rejection
-from robustrecon.bench.report.text import bounded, decimals, grid
+from robustrecon.bench.report.text import decimals, grid
 from robustrecon.data import Dataset, load_data
 from robustrecon.files import atomic_write
 

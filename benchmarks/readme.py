@@ -22,7 +22,7 @@ from robustrecon.bench.report.suite import SuiteReport
 from robustrecon.bench.worst_case import WorstCase, worst_case
 from robustrecon.files import atomic_write
 
-from . import nonsense
+from . import forced, nonsense
 from .speed.report import SpeedReport
 from .speed.tables import tables
 
@@ -114,6 +114,11 @@ def nonsense_table(results: Path) -> str:
     return nonsense.table(nonsense.read(results / "grafted" / "nonsense.json"))
 
 
+def forced_table(results: Path) -> str:
+    """How near to the clean image an attacker can have it rejected: results/grafted/forced.json."""
+    return forced.table(forced.read(results / "grafted" / "forced.json"))
+
+
 def _worst_cases(reports: Sequence[Path]) -> str:
     rows = [
         [
@@ -193,6 +198,7 @@ TABLES = {
     "worst case": worst_case_table,
     "grafted": grafted_table,
     "nonsense": nonsense_table,
+    "forced": forced_table,
     "results": results_tables,
     "speed": speed_table,
 }

@@ -69,7 +69,7 @@ def test_an_image_is_rejected_just_where_it_can_be(x: Tensor, norm: str) -> None
     y = victim(x).argmax(1)
     reach = victim.farthest(x, eps, norm)
     threshold = reach.median().item()
-    attack, goal = ForceReject(eps=eps, norm=norm, steps=30, random_start=False), Rejected(threshold)
+    attack, goal = ForceReject(eps=eps, norm=norm, steps=20, random_start=False), Rejected(threshold)
     outcome = attack(victim, x, y, goal)
     assert outcome.success[reach > 1.01 * threshold].all()
     assert not outcome.success[reach < threshold].any()
@@ -94,7 +94,7 @@ def defended() -> DefendedClassifier:
 
 def test_its_goal_is_the_detectors_rejection(defended: DefendedClassifier, digits: Dataset) -> None:
     part = digits.test.head(10)
-    outcome = ForceReject(eps=0.15, steps=5)(defended, part.x, part.y)
+    outcome = ForceReject(eps=0.15, steps=3)(defended, part.x, part.y)
     clean = defended.inspect(part.x)
     assert torch.equal(outcome.success, defended.inspect(outcome.x).rejected)
     assert torch.equal(outcome.x[clean.rejected], part.x[clean.rejected])
@@ -126,9 +126,10 @@ def test_the_curve_of_forced_rejection(x: Tensor) -> None:
     defended = DefendedClassifier(Far(), far_score).calibrate(x, alpha=0.2)
     y = defended(x).argmax(1)
     y[0] = 1 - y[0]
-    force = ForceReject(steps=20, random_start=False)
+    force = ForceReject(steps=5, random_start=False)
+    wrong_label = MultiTarget(steps=5, early_exit=True)
     fractions = (0, 0.1, 0.3, 1)
-    curves = forced_rejection(defended, x, y, eps=[0.05, 0.02], fractions=fractions, force=force)
+    curves = forced_rejection(defended, x, y, [0.05, 0.02], fractions=fractions, force=force, wrong_label=wrong_label)
     assert [curve.eps for curve in curves] == [0.05, 0.02]
     verdict = defended.inspect(x)
     right = (verdict.label == y) & ~verdict.rejected
