@@ -32,8 +32,8 @@ from .grafted import DRAWER, PACKAGE, VERSION, classifier, grafted
 
 ALPHA, N = 0.01, 200
 EPS = (0.1, 0.2, 0.3)
-FORCE = ForceReject(steps=20)
-WRONG_LABEL = MultiTarget(steps=20, targets=1, early_exit=True)
+FORCE = ForceReject(steps=100)
+WRONG_LABEL = MultiTarget(steps=40, targets=1, early_exit=True)
 DETECTORS = {"classifier alone": "logit_margin", "grafted": "label_margin"}
 SHOWN = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)  # fractions of eps in the table; the picture has all
 
@@ -101,8 +101,9 @@ def table(found: Mapping[str, tuple[ForcedRejection, ...]]) -> str:
         "wrong or rejected when clean, or rejected within that fraction, or turned into a wrong label that is accepted "
         f"within eps: at 0 it is the robust risk. {PACKAGE} {VERSION}, alone and with the drawing of `{DRAWER}` beside "
         f"it, calibrated to a false-alarm rate of {ALPHA} on 3,000 random MNIST test images; the first "
-        f"{len(every[0])} others. {FORCE.steps} steps an attack: lower bounds, the more so of the robust risk, for "
-        "which the table of the whole list of attacks is the one to read. 95 % Clopper-Pearson intervals are at most "
+        f"{len(every[0])} others. Lower bounds, the more so of the robust risk, for "
+        "which the table of the whole list of attacks is the one to read: here it is of one attack of "
+        f"{WRONG_LABEL.steps} steps. 95 % Clopper-Pearson intervals are at most "
         f"{decimals(100 * widest, 0)} points wide."
     )
     return f"{grid(rows)}\n\n{textwrap.fill(said, 120, break_on_hyphens=False)}"
