@@ -2,7 +2,7 @@
 
 python -m benchmarks.forced --data-dir DIR --out results/grafted
 
-Expected time: 7 minutes on one core. A classifier that nobody here trained, alone under its own confidence and with a
+Expected time: 13 minutes on one core. A classifier that nobody here trained, alone under its own confidence and with a
 drawer beside it, each calibrated on 3,000 random MNIST test images and attacked on others. Writes forced.json, .md and
 .png.
 """
