@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from .detector_aware.selective import OrthogonalPGD, SelectivePGD
     from .eot import EOT
     from .errors import InputError, NonFiniteLoss, nearest, unknown_name
-    from .goals import Goal, Misclassified, ScoredVictim, Targeted, Undetected, Victim
+    from .force_reject import ForceReject
+    from .goals import Goal, Misclassified, Rejected, ScoredVictim, Targeted, Undetected, Victim
     from .images import check_images
     from .listing import Description, describe
     from .objective import AttackObjective
@@ -89,6 +90,7 @@ _HOME = {
     "DetectorAware": "detector_aware.base",
     "Evaluation": "detector_aware.apgd",
     "FabT": "adapters.autoattack",
+    "ForceReject": "force_reject",
     "Goal": "goals",
     "HopSkipJump": "adapters.hop_skip_jump",
     "Hybrid": "detector_aware.hybrid",
@@ -104,6 +106,7 @@ _HOME = {
     "Outcome": "base",
     "Parameter": "parameters",
     "Reconstructive": "detector_aware.reconstructive",
+    "Rejected": "goals",
     "RejectingClassifier": "detector_aware.rejecting",
     "ScoredVictim": "goals",
     "SelectivePGD": "detector_aware.selective",
@@ -168,6 +171,7 @@ __all__ = [
     "DetectorAware",
     "Evaluation",
     "FabT",
+    "ForceReject",
     "Goal",
     "HopSkipJump",
     "Hybrid",
@@ -183,6 +187,7 @@ __all__ = [
     "Outcome",
     "Parameter",
     "Reconstructive",
+    "Rejected",
     "RejectingClassifier",
     "ScoredVictim",
     "SelectivePGD",

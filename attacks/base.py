@@ -164,6 +164,12 @@ class Attack(ABC):
         """
         return self.perturb(victim, x, y, goal)
 
+    def default_goal(self, model: nn.Module | Callable[[Tensor], Tensor]) -> Goal:
+        """The goal of a call on `model` that names none."""
+        if self.knows_detector and (threshold := getattr(model, "threshold", None)) is not None:
+            return Misclassified() & Undetected(threshold)
+        return Misclassified()
+
     @final
     def __call__(
         self,
@@ -180,8 +186,8 @@ class Attack(ABC):
             model: gives logits (B, K) of images (B, C, H, W) in [0, 1]; its training flags do not change.
             x: (B, C, H, W) float images in [0, 1].
             y: (B,) int64 true labels.
-            goal: the adversary's goal; `Misclassified()` by default. For an attack that knows the detector the default
-                is `Misclassified() & Undetected(model.threshold)` where the model has a threshold.
+            goal: the adversary's goal. The default is `default_goal(model)`: `Misclassified()`, and for an attack that
+                knows the detector `Misclassified() & Undetected(model.threshold)` where the model has a threshold.
             advance: called after each batch with the number of images done.
             start: (B, C, H, W) points to search from, for an attack that can (`perturb_from`); others ignore them.
 
@@ -231,10 +237,7 @@ class Attack(ABC):
     ) -> tuple[nn.Module, Tensor, Tensor, Goal]:
         """Model, images, labels and goal of a call, once they are known to be right."""
         x, y = _checked(x, y)
-        if goal is None:
-            goal = Misclassified()
-            if self.knows_detector and (threshold := getattr(model, "threshold", None)) is not None:
-                goal = goal & Undetected(threshold)
+        goal = self.default_goal(model) if goal is None else goal
         if not isinstance(goal, self.supported_goals):
             known = " or ".join(kind.__name__ for kind in self.supported_goals)
             raise InputError(f"goal: got {goal}, must be {known} for {type(self).__name__}")

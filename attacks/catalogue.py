@@ -139,6 +139,12 @@ CATALOGUE: dict[str, Entry] = {
         "attacks. ICML 2020",
         {"own": f"{__package__}.worst_case:WorstCase"},
     ),
+    "force-reject": Entry(
+        "knows the detector: ascend its score until the image is rejected, with the right or a wrong label; success is "
+        "a rejection, denial of service",
+        "Chen, Raghuram, Choi, Wu, Liang, Jha: Stratified Adversarial Robustness with Rejection. ICML 2023",
+        {"own": f"{__package__}.force_reject:ForceReject"},
+    ),
     "selective": Entry(
         "knows the detector: ascend the loss until misclassified, then descend the detector's score",
         "Bryniarski, Hingun, Pachuca, Wang, Carlini: Evading Adversarial Example Detection Defenses with Orthogonal "

@@ -95,6 +95,21 @@ class Undetected(Goal):
 
 
 @dataclass(frozen=True)
+class Rejected(Goal):
+    """The detector's score is above its threshold, whatever the label: denial of service.
+
+    Attributes:
+        threshold: the detector rejects scores above it.
+    """
+
+    threshold: float
+
+    def assess(self, victim: Victim, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        score = require_score(victim).score(x)
+        return score > self.threshold, score
+
+
+@dataclass(frozen=True)
 class _Both(Goal):
     first: Goal
     second: Goal
@@ -153,6 +168,8 @@ def require_gradient(victim: Victim, x: Tensor, y: Tensor, goal: Goal, attack_na
             what, instead = "logits of {} have", "square or hop-skip-jump, which need none, or bpda"
             if isinstance(part, Undetected):
                 what, instead = "score of {} has", "square-rejecting or hop-skip-jump-rejecting, which need none"
+            elif isinstance(part, Rejected):
+                what, instead = "score of {} has", "an attack of your own that needs none"
             raise InputError(
                 f"model: the {what.format(type(victim).__name__)} no gradient with respect to x, which {attack_name} "
                 f"follows; attack it with {instead}"

@@ -22,7 +22,7 @@ from robustrecon.bench.report.suite import SuiteReport
 from robustrecon.bench.worst_case import WorstCase, worst_case
 from robustrecon.files import atomic_write
 
-from . import graft_cost, nonsense
+from . import forced, nonsense
 from .speed.report import SpeedReport
 from .speed.tables import tables
 
@@ -114,9 +114,9 @@ def nonsense_table(results: Path) -> str:
     return nonsense.table(nonsense.read(results / "grafted" / "nonsense.json"))
 
 
-def cost_table(results: Path) -> str:
-    """What a drawer costs at 224 pixels: results/grafted/cost.json."""
-    return graft_cost.table(graft_cost.read(results / "grafted" / "cost.json"))
+def forced_table(results: Path) -> str:
+    """How near to the clean image an attacker can have it rejected: results/grafted/forced.json."""
+    return forced.table(forced.read(results / "grafted" / "forced.json"))
 
 
 def _worst_cases(reports: Sequence[Path]) -> str:
@@ -198,7 +198,7 @@ TABLES = {
     "worst case": worst_case_table,
     "grafted": grafted_table,
     "nonsense": nonsense_table,
-    "graft cost": cost_table,
+    "forced": forced_table,
     "results": results_tables,
     "speed": speed_table,
 }

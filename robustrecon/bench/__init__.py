@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .call import BenchmarkResult, benchmark
+    from .forced import ForcedRejection, forced_rejection
     from .frame import load_results
     from .key import CellKey
     from .metrics import measure
@@ -27,7 +28,9 @@ _HOME = {
     "CellFailure": "result",
     "CellKey": "key",
     "CellResult": "result",
+    "ForcedRejection": "forced",
     "benchmark": "call",
+    "forced_rejection": "forced",
     "load_benchmark_model": "model",
     "load_results": "frame",
     "measure": "metrics",
@@ -42,7 +45,9 @@ __all__ = [
     "CellFailure",
     "CellKey",
     "CellResult",
+    "ForcedRejection",
     "benchmark",
+    "forced_rejection",
     "load_benchmark_model",
     "load_results",
     "measure",

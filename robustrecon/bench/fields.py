@@ -55,7 +55,7 @@ class Fields:
         return self._maybe(key, number)
 
     def flag(self, key: str) -> bool:
-        return self._value(key, _flag)
+        return self._value(key, flag)
 
     def inner(self, key: str) -> Fields:
         return Fields(self._value(key, _any), key)
@@ -130,7 +130,7 @@ def number(value: object) -> float:
     return float(value)
 
 
-def _flag(value: object) -> bool:
+def flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise WrongJson(f"got {_short(value)}, must be true or false")
     return value

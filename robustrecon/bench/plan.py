@@ -67,14 +67,20 @@ class AttackConfig:
         """The attack, made once.
 
         Raises:
-            InputError: an unknown name or a value out of range.
+            InputError: an unknown name or a value out of range, or an attack whose goal is no wrong label.
         """
         values = {"eps": self.eps, "norm": self.norm, "seed": self.seed, **self.parameters}
         try:
-            return attacks.load(self.name, self.engine, **values).with_precision(self.precision)
+            attack = attacks.load(self.name, self.engine, **values).with_precision(self.precision)
         except TypeError as error:
             given = dict(self.parameters)
             raise InputError(f"parameters: got {given}, {self.name} cannot be made with them ({error})") from error
+        if attack.supported_goals == (attacks.Rejected,):
+            raise InputError(
+                f"attack: got {self.name}, whose goal is a rejection, must be one whose goal is a wrong label; "
+                "robustrecon.bench.forced_rejection measures rejections"
+            )
+        return attack
 
     @property
     def engine_name(self) -> str | None:

@@ -229,11 +229,8 @@ class Bench:
     def attack(self, config: AttackConfig, detector: str) -> _Attacked:
         """Attack the images that are classified correctly when clean; the others stay as they are."""
         attack = config.attack.with_precision(self.precision(config, detector))
-        victim: nn.Module = self.target.model
-        goal: attacks.Goal = attacks.Misclassified()
-        if attack.knows_detector:
-            victim = self.calibrated(detector)
-            goal = goal & attacks.Undetected(victim.threshold)
+        victim: nn.Module = self.calibrated(detector) if attack.knows_detector else self.target.model
+        goal = attack.default_goal(victim)
         images, truth = self.x[: config.n], self.y[: config.n]
         correct = (self._labels[: config.n] == truth).nonzero()[:, 0]
         x, y = images[correct], truth[correct]
