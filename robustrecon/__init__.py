@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .bench import BenchmarkResult, benchmark, load_results
     from .data import load_data
     from .defence import DefendedClassifier, load_defended
+    from .interop.sklearn import from_sklearn
     from .models import EnergyModel, StyleMemoryNet, load
     from .models.wrappers import LogitsOf, Normalized
     from .training import graft, train
@@ -29,6 +30,7 @@ _HOME = {
     "Normalized": "models.wrappers",
     "StyleMemoryNet": "models",
     "Verdict": "types",
+    "from_sklearn": "interop.sklearn",
     "graft": "training",
     "benchmark": "bench",
     "load": "models",
@@ -46,6 +48,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "graft",
     "Normalized",
     "LogitsOf",
+    "from_sklearn",
     "DefendedClassifier",
     "load_defended",
     "benchmark",

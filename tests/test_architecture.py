@@ -20,7 +20,7 @@ LAYERS = [
     {"training"},
     {"defence"},
     {"bench"},
-    {"figures"},
+    {"figures", "interop"},
     {"cli"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

@@ -35,6 +35,6 @@ def _declare_missing_operators() -> None:
 
 _declare_missing_operators()
 
-from torchvision import datasets, transforms  # noqa: E402
+from torchvision import datasets, models, transforms  # noqa: E402
 
-__all__ = ["datasets", "transforms"]
+__all__ = ["datasets", "models", "transforms"]
