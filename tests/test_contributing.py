@@ -27,7 +27,7 @@ FILES = (
 EDITS = {
     "robustrecon/models/__init__.py": [
         ("import StyleMemoryNet\n", "import StyleMemoryNet\nfrom .prototype import PrototypeNet\n"),
-        ("(StyleMemoryNet,)", "(StyleMemoryNet, PrototypeNet)"),
+        ("ClassConditionedAutoencoder)}", "ClassConditionedAutoencoder, PrototypeNet)}"),
     ],
     "robustrecon/training/objectives/__init__.py": [
         ("from .style_memory", "from .prototype import PrototypeObjective\nfrom .style_memory"),
