@@ -135,7 +135,7 @@ def test_a_card_beside_that_does_not_match_is_refused(saved: Path) -> None:
         ({"name": "style-memroy"}, "did you mean 'style-memory'"),
         (
             {"name": "egc"},
-            r"architecture: this version of robustrecon \(.*\) does not know 'egc' .*known: style",
+            r"architecture: this version of robustrecon \(.*\) does not know 'egc' .*known: class-conditioned, style",
         ),
         ({"wings": 2}, "architecture: style-memory has no option 'wings'"),
         ({"blokcs": 2}, "architecture: style-memory has no option 'blokcs'; did you mean 'blocks'?"),
