@@ -109,11 +109,6 @@ def _seconds(work: Callable[[], None], often: int) -> float:
     return median(taken[1:] or taken)
 
 
-def read(path: Path) -> list[Cost]:
-    """What `main` wrote to cost.json."""
-    return [Cost(**each) for each in json.loads(path.read_text())["costs"]]
-
-
 def table(found: Sequence[Cost]) -> str:
     """A row a configuration."""
     lines = [

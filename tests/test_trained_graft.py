@@ -15,8 +15,9 @@ import robustrecon
 from robustrecon import DefendedClassifier, InputError, models
 from robustrecon.data import Dataset
 from robustrecon.models.grafted import Grafted
+from robustrecon.runtime import seeded
 from robustrecon.training import Recipe
-from robustrecon.training.grafting import for_drawer
+from robustrecon.training.grafting import drawer_recipe
 from robustrecon.training.objectives import build
 from robustrecon.training.recipes import load_recipe
 
@@ -58,8 +59,9 @@ def test_the_drawer_is_trained_and_the_classifier_is_not(
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
     assert all(parameter.requires_grad for parameter in classifier.parameters())
     assert torch.equal(pair(few.test.x), logits)
-    new = Grafted(classifier, type(pair.drawer)(**pair.drawer.config), range(10), few.image_shape, pair.drawer_shape)
-    assert not torch.equal(new.drawer.head.weight, pair.drawer.head.weight)  # type: ignore[union-attr]
+    with seeded(0):
+        untrained = models.ClassConditionedAutoencoder(**pair.drawer.config).state_dict()
+    assert not any(torch.equal(value, untrained[name]) for name, value in pair.drawer.named_parameters())
     loaded = models.load(tmp_path, classifier)
     torch.testing.assert_close(loaded.class_energies(few.test.x), pair.class_energies(few.test.x))
     assert DefendedClassifier(pair).calibrate(few.calibration.x, alpha=0.1).predict(few.test.x).shape == (20,)
@@ -142,8 +144,10 @@ class TestTopLabels:
 
 
 def test_fast_draws_under_the_true_label_alone() -> None:
-    assert for_drawer(load_recipe("fast")).objective_options["energy_weight"] == 0
-    assert for_drawer(load_recipe("robust")).objective_options["eps"] == load_recipe("robust").objective_options["eps"]
+    assert drawer_recipe(load_recipe("fast")).objective_options["energy_weight"] == 0
+    assert (
+        drawer_recipe(load_recipe("robust")).objective_options["eps"] == load_recipe("robust").objective_options["eps"]
+    )
 
 
 def test_what_is_wrong_is_said_before_anything_is_written(few: Dataset, tmp_path: Path, classifier: nn.Module) -> None:

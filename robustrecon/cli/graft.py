@@ -64,7 +64,12 @@ def graft(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="For training: number of epochs, instead of the recipe's.")] = None,
     eps: Annotated[
-        str | None, typer.Option(help="For training: L∞ radius of the adversarial images, such as 8/255.")
+        float | None,
+        typer.Option(
+            parser=number,
+            metavar="NUMBER",
+            help="For training: L∞ radius of the adversarial images, such as 8/255.",
+        ),
     ] = None,
     target: Annotated[
         str | None,
@@ -106,17 +111,11 @@ def graft(
     shape = None if image_shape is None else _shape(image_shape)
     if ":" not in classifier:
         raise InputError(f"classifier: got {classifier!r}, must be module:factory")
-    options = {"style_dim": style_dim, "width": width, "steepness": steepness}
-    training = {
-        "recipe": recipe,
-        "epochs": epochs,
-        "eps": None if eps is None else number(eps),
-        "target": target,
-        "drawer_options": {name: value for name, value in options.items() if value is not None} or None,
-    }
-    training = {name: value for name, value in training.items() if value is not None}
-    if data is None and (training or resume):
-        raise InputError(f"{next(iter(training), 'resume')}: is for training a drawer, must be given with --data")
+    settings = _given(recipe=recipe, epochs=epochs, eps=eps, target=target)
+    options = _given(style_dim=style_dim, width=width, steepness=steepness)
+    given = [*settings, *options, *(["resume"] if resume else [])]
+    if data is None and given:
+        raise InputError(f"{given[0]}: is for training a drawer, must be given with --data")
     if data is not None and (drawer or label or shape or allow_loss):
         raise InputError("data: must not be given with --drawer, --label, --image-shape or --allow-loss")
     from .. import checkpoint
@@ -130,10 +129,9 @@ def graft(
         load_weights(module, weights)
     if data is not None:
         run = {"seed": seed, "device": device, "resume": resume, "data_dir": data_dir}
-        grafted, from_ = (
-            _trained(module, classifier, data, out, top_labels, training, run),
-            f"a drawer trained on {data}",
-        )
+        training: dict[str, Any] = {**settings, "drawer_options": options}
+        grafted = _trained(module, classifier, data, out, top_labels, training, run)
+        from_ = f"a drawer trained on {data}"
     else:
         from ..models.grafting import join, write
 
@@ -195,6 +193,11 @@ def _told_warnings() -> Iterator[None]:
     for warning in noticed:
         if issubclass(warning.category, UserWarning):
             print(f"robustrecon: warning: {warning.message}", file=sys.stderr)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _shape(text: str) -> ImageShape:

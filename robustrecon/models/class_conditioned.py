@@ -11,11 +11,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, relu
+from torch.nn.functional import relu
 from torch.utils.checkpoint import checkpoint
 
 from ..types import ImageShape, InputError
-from .base import EnergyModel, Labels
+from .autoencoder import Autoencoder
+from .base import Labels
 from .strided import KERNEL, FirstConvolution, LastUpsampling
 
 HIDDEN = 256
@@ -26,7 +27,7 @@ GPU_MEMORY = 2e9  # the same on a GPU
 RECOMPUTED_FROM = 32  # labels; with so many, the backward pass decodes again instead of keeping all activations
 
 
-class ClassConditionedAutoencoder(EnergyModel):
+class ClassConditionedAutoencoder(Autoencoder):
     """Logits and a style code from a convolutional encoder; drawings from the style, modulated by the label (FiLM).
 
     The encoder halves the image until its sides are at most 8: a 5×5 convolution of stride 2 each time, then a dense
@@ -98,17 +99,9 @@ class ClassConditionedAutoencoder(EnergyModel):
         self.films = nn.ModuleList(_Film(n_classes, size) for size in (HIDDEN, *reversed(widths)))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
 
-    def extra_repr(self) -> str:
-        return f"n_classes={self.n_classes}, style_dim={self.style_dim}, image_shape={self.image_shape}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W) in [0, 1]."""
-        return self.encode(x)[0]
-
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and style codes (B, style_dim) in [0, 1] of images (B, C, H, W)."""
-        if tuple(x.shape[1:]) != self.image_shape:
-            raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, {', '.join(map(str, self.image_shape))})")
+        self._check_shape(x)
         h = relu(self.first(self._seen(x.contiguous(memory_format=torch.channels_last))), inplace=True)
         for convolution in self.further:
             h = relu(convolution(h), inplace=True)
@@ -123,17 +116,6 @@ class ClassConditionedAutoencoder(EnergyModel):
         if self.config["output"] == "linear":
             return drawn
         return (drawn / steepness + 0.5).clamp(0, 1) if steepness else drawn.sigmoid()
-
-    def reconstruct(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Draw x (B, C, H, W) again from its own style under `labels` (B,), or under the predicted ones."""
-        logits, style = self.encode(x)
-        labels = logits.argmax(1) if labels is None else labels
-        return self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
-
-    def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """Logits (B, K), style (B, style_dim) and drawing (B, C, H, W) under `labels` (B,) of images x."""
-        logits, style = self.encode(x)
-        return logits, style, self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
 
     def class_energies(self, x: Tensor) -> Tensor:
         """‖s(x) − s(decode(k, style(x)))‖² for every label k: (B, K), differentiable in x; s is what `steepness` says.

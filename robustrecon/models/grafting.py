@@ -19,7 +19,7 @@ from ..types import ImageShape, InputError, check_images, nearest
 from . import architecture, build, load_with_card, trained_on
 from .base import TRAINED_ON, WEIGHTS
 from .grafted import LUMA, Grafted, converted, loss_in_conversion
-from .imported import import_model
+from .imported import classifier_module, import_model
 
 if TYPE_CHECKING:
     from ..types import Images
@@ -69,36 +69,25 @@ def join(
         InputError: a classifier that does not take the images or gives no finite logits, a drawer without energies,
             labels that do not map, or images that would lose something in the conversion.
     """
-    if isinstance(classifier, str):
-        grafted = join(
-            import_model("classifier", classifier),
-            drawer,
-            labels=labels,
-            image_shape=image_shape,
-            allow_loss=allow_loss,
-            x=x,
-            top_labels=top_labels,
-        )
-        grafted.config["classifier"] = classifier
-        return grafted
-    if not isinstance(classifier, nn.Module):
-        raise InputError(f"classifier: got {type(classifier).__name__}, must be a torch.nn.Module that gives logits")
+    module = classifier_module(classifier)
     drawn, names = _loaded(drawer)
     clean = None if x is None else check_images(x, image_shape)
     drawer_shape: ImageShape | None = getattr(drawn, "image_shape", None)
-    shape = image_shape or getattr(classifier, "image_shape", None) or _shape_of(clean) or drawer_shape
+    shape = image_shape or getattr(module, "image_shape", None) or _shape_of(clean) or drawer_shape
     if shape is None:
         raise InputError("image_shape: got None, must be (C, H, W): neither classifier nor drawer says it")
     image_shape = _checked_shape(shape)
     drawer_shape = drawer_shape or image_shape
-    samples = _samples(image_shape, clean).to(device_of(classifier))
-    logits = checked_logits(classifier, samples)
+    samples = _samples(image_shape, clean).to(device_of(module))
+    logits = checked_logits(module, samples)
     _check_conversion(image_shape, drawer_shape, allow_loss)
     n_drawn = _n_classes(drawn, converted(samples[:1], drawer_shape))
-    mapped = _mapped(labels, logits.shape[1], n_drawn, getattr(classifier, "classes", None), names)
-    grafted = Grafted(classifier, drawn.to(samples.device), mapped, image_shape, drawer_shape, top_labels=top_labels)
+    mapped = _mapped(labels, logits.shape[1], n_drawn, getattr(module, "classes", None), names)
+    grafted = Grafted(module, drawn.to(samples.device), mapped, image_shape, drawer_shape, top_labels=top_labels)
     if clean is not None:
         _check_agreement(grafted, samples[TRIED:])
+    if isinstance(classifier, str):
+        grafted.config["classifier"] = classifier
     return grafted
 
 
@@ -324,4 +313,4 @@ def _check_agreement(grafted: Grafted, x: Tensor) -> None:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(f"classifier: {message}", stacklevel=4)
+    warnings.warn(f"classifier: {message}", stacklevel=5)

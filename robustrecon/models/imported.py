@@ -35,6 +35,18 @@ def import_model(argument: str, place: str) -> nn.Module:
     return found
 
 
+def classifier_module(classifier: nn.Module | str) -> nn.Module:
+    """The classifier itself, or what its "module:factory" makes.
+
+    Raises:
+        InputError: it is neither, or cannot be made.
+    """
+    found = import_model("classifier", classifier) if isinstance(classifier, str) else classifier
+    if not isinstance(found, nn.Module):
+        raise InputError(f"classifier: got {type(found).__name__}, must be a torch.nn.Module that gives logits")
+    return found
+
+
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Take on the weights in a file: .safetensors, or what `torch.save(model.state_dict(), path)` wrote.
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, one_hot, relu
+from torch.nn.functional import linear, relu
 
 from ..types import ImageShape, InputError
+from .autoencoder import Autoencoder
 from .base import EnergyModel, Labels
 from .strided import KERNEL, FirstConvolution, LastUpsampling
 
@@ -24,7 +25,7 @@ CPU_DECODES = 480  # decodes at a time whose activations stay in the cache: the 
 GPU_DECODES = 16384
 
 
-class StyleMemoryNet(EnergyModel):
+class StyleMemoryNet(Autoencoder):
     """Encoder: conv 32, conv 64 (5×5, stride 2), dense 256, dense 128, then K class and `style_dim` neurons.
 
     The decoder is the same stack backwards with weights of its own. Activations are ReLU, the style neurons
@@ -108,17 +109,9 @@ class StyleMemoryNet(EnergyModel):
         self.unconv1 = LastUpsampling(first, channels, (height, width))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
 
-    def extra_repr(self) -> str:
-        return f"n_classes={self.n_classes}, style_dim={self.style_dim}, image_shape={self.image_shape}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of images (B, C, H, W) in [0, 1]."""
-        return self.encode(x)[0]
-
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and style memory (B, style_dim) in [0, 1] of images (B, C, H, W)."""
-        if tuple(x.shape[1:]) != self.image_shape:
-            raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, {', '.join(map(str, self.image_shape))})")
+        self._check_shape(x)
         x = x.contiguous(memory_format=torch.channels_last)
         h = self.blocks1(relu(self.conv1(x), inplace=True))
         h = self.blocks2(relu(self.conv2(h), inplace=True))
@@ -132,17 +125,6 @@ class StyleMemoryNet(EnergyModel):
     def decode(self, label_probabilities: Tensor, style: Tensor) -> Tensor:
         """Images (B, C, H, W) drawn from label probabilities (B, K) and style memory (B, style_dim)."""
         return self.unconv1.join(self._draw(self.unhead(torch.cat([label_probabilities, style], dim=1))))
-
-    def reconstruct(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Draw x (B, C, H, W) again from its own style under `labels` (B,), or under the predicted ones."""
-        logits, style = self.encode(x)
-        labels = logits.argmax(1) if labels is None else labels
-        return self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
-
-    def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """Logits (B, K), style (B, style_dim) and drawing (B, C, H, W) under `labels` (B,) of images x."""
-        logits, style = self.encode(x)
-        return logits, style, self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
 
     def class_energies(self, x: Tensor) -> Tensor:
         """‖x − decode(k, style(x))‖² for every label k: (B, K), differentiable in x.

@@ -16,7 +16,7 @@ from ..files import slug
 from ..models import ClassConditionedAutoencoder
 from ..models.grafted import Grafted, find_layer
 from ..models.grafting import DRAWER, checked_logits, join
-from ..models.imported import import_model
+from ..models.imported import classifier_module
 from ..runtime import device_of, evaluating, frozen, recorded
 from ..types import ImageShape, InputError
 from .api import train
@@ -101,12 +101,9 @@ def graft(
         )
     if labels is not None or image_shape is not None or allow_loss or x is not None:
         raise InputError("labels, image_shape, allow_loss, x: must be left out where a drawer is trained on the data")
-    module = import_model("classifier", classifier) if isinstance(classifier, str) else classifier
-    if not isinstance(module, nn.Module):
-        raise InputError(f"classifier: got {type(module).__name__}, must be a torch.nn.Module that gives logits")
-    recipe = for_drawer(
-        load_recipe("robust" if recipe is None else recipe) if isinstance(recipe, str | None) else recipe
-    )
+    module = classifier_module(classifier)
+    named = "robust" if recipe is None else recipe
+    recipe = drawer_recipe(load_recipe(named) if isinstance(named, str) else named)
     if eps is not None:
         recipe = replace(recipe, objective_options={**recipe.objective_options, "eps": eps})
     folder = Path("runs") / f"graft-{slug(drawer.name)}" if out is None else Path(out)
@@ -121,7 +118,7 @@ def graft(
     return trained
 
 
-def for_drawer(recipe: Recipe) -> Recipe:
+def drawer_recipe(recipe: Recipe) -> Recipe:
     """The recipe with the objective of a drawer beside a classifier, and what options the two objectives share."""
     known = {each.name for each in fields(PairObjective.Options)}
     options = {name: value for name, value in recipe.objective_options.items() if name in known}
