@@ -53,9 +53,9 @@ napoleon_use_rtype = False
 # Names of other projects link nowhere, since no inventory is fetched while building; nor do private bases and aliases.
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|Tensor|numpy|pandas|pd|pathlib|Path|collections|typing|numbers|abc)(\..*)?"),
-    (r"py:.*", r".*\._\w+|Json|WrongJson|Images|ImageShape|Data|Score|Grafted|OptionValue|(attacks\.worst_case\.)?Attempt"),
+    (r"py:.*", r".*\._\w+|Json|WrongJson|Images|ImageShape|Data|Score|Grafted|(attacks\.worst_case\.)?Attempt"),
     (r"py:.*", r"robustrecon\.bench\.(fields\.Fields|keeping\.Keeper)"),
-    (r"py:.*", r"robustrecon\.(models\.autoencoder\.Autoencoder|interop\.sklearn\.SklearnClassifier)"),
+    (r"py:.*", r"OptionValue|robustrecon\.(models\.autoencoder\.Autoencoder|interop\.sklearn\.SklearnClassifier)"),
 ]
 
 TUTORIALS = ("student", "bench", "engineer", "detector", "attack", "breaker")
