@@ -20,6 +20,7 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
     "emnist-letters": vision.emnist_letters,
     "fashion-mnist": vision.fashion_mnist,
     "cifar10": vision.cifar10,
+    "cifar10-images": vision.cifar10_images,
 }
 _FOLDER = "folder:"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..types import InputError
+from .folder import folder
 from .splits import Dataset, Part, shuffled, split
 
 TEST_CALIBRATION = 3000
@@ -52,6 +54,11 @@ def emnist_letters(root: Path) -> Dataset:
 def cifar10(root: Path) -> Dataset:
     """60,000 colour images, (3, 32, 32), 10 classes (Krizhevsky 2009)."""
     return _load("cifar10", root, "CIFAR10", _train_flag, "cifar-10-batches-py")
+
+
+def cifar10_images(root: Path) -> Dataset:
+    """CIFAR-10, or a part of it, from image files: cifar10/train and cifar10/test, a folder for each class in both."""
+    return replace(folder(root / "cifar10"), name="cifar10-images")
 
 
 def _train_flag(train: bool) -> dict[str, Any]:
