@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .precision import bfloat16_unit, in_precision, resolve_precision
     from .runtime import evaluating, frozen, frozen_eval, seed_everything, seeded
     from .threat import L2, Linf, Threat, threat_model
+    from .transfer import Transfer
     from .worst_case import (
         DEAR,
         DEAR_IMAGES,
@@ -115,6 +116,7 @@ _HOME = {
     "Threat": "threat",
     "TorchattacksFGSM": "adapters.torchattacks",
     "TorchattacksPGD": "adapters.torchattacks",
+    "Transfer": "transfer",
     "Undetected": "goals",
     "Victim": "goals",
     "WorstCase": "worst_case",
@@ -196,6 +198,7 @@ __all__ = [
     "Threat",
     "TorchattacksFGSM",
     "TorchattacksPGD",
+    "Transfer",
     "Undetected",
     "Victim",
     "WorstCase",

@@ -3,10 +3,10 @@
 python -m benchmarks.natural --data-dir DIR                  # all of them
 python -m benchmarks.natural --data-dir DIR --only small-cnn --only small-cnn-pixels-robust
 
-Trains, on the train part of `cifar10-images`, a small CNN and torchvision's ResNet-18 (its first convolution 3×3 of stride
-2, no pooling after it: a quarter of the work of stride 1), each of them once, and drawers for them: of pixels and of a
-layer, on clean images (`contrastive`) and on adversarial ones (`robust`, L∞ 8/255). What is there is not trained again,
-and what was killed goes on.
+Trains, on the train part of `cifar10-images`, a small CNN and torchvision's ResNet-18 (its first convolution 3×3 of
+stride 2, no pooling after it: a quarter of the work of stride 1), and drawers for them: of pixels and of a layer, on
+clean images (`contrastive`) and on adversarial ones (`robust`, L∞ 8/255). What is there is not trained again, and a
+drawer that was killed goes on.
 
 Expected time, on one core: small CNN 12 minutes, its drawers 15 to 40 minutes each; ResNet-18 over an hour.
 Expected accuracy: small CNN above 70 %.

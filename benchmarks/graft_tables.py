@@ -1,0 +1,85 @@
+"""Tables of classifiers alone and grafted: robust risk under each attack, and in the worst case over all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from robustrecon.bench import measure, store
+from robustrecon.bench.key import budget
+from robustrecon.bench.report import text, worst_tables
+from robustrecon.bench.result import CellResult
+from robustrecon.bench.worst_case import WorstCase, worst_case
+
+NOTE = """\
+Robust risk: share of the images that are wrong or rejected when clean, or that the attack turns into a wrong label that
+is accepted; without a detector it is the error under attack. *Worst case*: over all attacks of the budget and of
+smaller ones, image by image, with its 95 % Clopper-Pearson interval. n: how many images an attack was run on; on fewer
+images than others it counts for those alone. †: a check fired, so the attack may have failed. Lower bounds: a better
+attack may exist. Robust risk does not count images that an attack has rejected."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A row group of a table: a model under a detector, or without one.
+
+    Attributes:
+        title: what the table calls it.
+        model, detector: the folders of its cells.
+        undefended: take the label alone, of whatever detector the cells are.
+    """
+
+    title: str
+    model: str
+    detector: str
+    undefended: bool = False
+
+
+def robust_risks(folder: Path, systems: Sequence[System]) -> str:
+    """A row for each system and attack, a column for each budget, from the cells in `folder`; absent ones are left out."""
+    found = {system: _cells(folder, system) for system in systems}
+    budgets = sorted({(cell.key.norm, cell.key.eps) for cells in found.values() for cell in cells}, key=_linf_first)
+    rows = [["", "attack", "n", *(budget(*each) for each in budgets)]]
+    for system, cells in found.items():
+        if not cells:
+            continue
+        first = max(cells, key=lambda cell: len(cell.images))
+        clean = text.percent(float(first.flags.at_risk_when_clean.mean()))
+        rows.append(
+            [system.title, "none: wrong or rejected when clean", f"{len(first.images):,}", *[clean] * len(budgets)]
+        )
+        for attack in dict.fromkeys(cell.key.attack for cell in cells):
+            of_attack = [cell for cell in cells if cell.key.attack == attack]
+            by_budget = {(cell.key.norm, cell.key.eps): cell for cell in of_attack}
+            n = sorted({len(cell.images) for cell in of_attack})
+            shown = [_risk(by_budget.get(each)) for each in budgets]
+            rows.append(["", attack, " to ".join(f"{each:,}" for each in dict.fromkeys((n[0], n[-1]))), *shown])
+        entries = {(entry.norm, entry.eps): entry for entry in worst_case(cells)}
+        worst = [f"**{_worst(system, entries[each])}**" if each in entries else "" for each in budgets]
+        rows.append(["", "**worst case**", "", *worst])
+    return text.grid(rows)
+
+
+def _cells(folder: Path, system: System) -> list[CellResult]:
+    cells = store.read_folder(folder / system.model).results
+    of_detector = [cell for cell in cells if cell.key.detector == system.detector]
+    if not system.undefended:
+        return of_detector
+    return [replace(cell, metrics=measure(cell.images, math.inf)) for cell in of_detector if not cell.knows_detector]
+
+
+def _risk(cell: CellResult | None) -> str:
+    return "" if cell is None else text.doubted(text.percent(cell.metrics.robust_risk), cell.checks)
+
+
+def _worst(system: System, entry: WorstCase) -> str:
+    if system.undefended:  # no attack has a detector to know
+        return text.bounded(entry.robust_risk, entry.robust_risk_interval)
+    return worst_tables.risk(entry)
+
+
+def _linf_first(key: tuple[str, float]) -> tuple[bool, float]:
+    norm, eps = key
+    return norm != "linf", eps
