@@ -38,7 +38,7 @@ class System:
 
 
 def robust_risks(folder: Path, systems: Sequence[System]) -> str:
-    """A row for each system and attack, a column for each budget, from the cells in `folder`; absent ones are left out."""
+    """A row for each system and attack, a column for each budget, from the cells that are in `folder`."""
     found = {system: _cells(folder, system) for system in systems}
     budgets = sorted({(cell.key.norm, cell.key.eps) for cells in found.values() for cell in cells}, key=_linf_first)
     rows = [["", "attack", "n", *(budget(*each) for each in budgets)]]

@@ -12,11 +12,13 @@ import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from robustrecon import InputError, Normalized, graft
+from robustrecon import InputError, Normalized, graft, load_defended
+from robustrecon.attacks import MultiTarget, Transfer
 
 PACKAGE, VERSION, MODULE = "digit-recognizer-py", "0.1.0", "digit_recognizer"
 MEAN, STD = 0.1307, 0.3081  # of its own preprocessing
@@ -52,3 +54,9 @@ def classifier() -> nn.Module:
 def grafted() -> nn.Module:
     """The same with a drawer beside it, without any training."""
     return graft(classifier(), DRAWER)
+
+
+def transfer(**parameters: Any) -> Transfer:
+    """Images made on the drawer's own classifier and its detector, by an attacker who does not know the other one."""
+    surrogate = load_defended(DRAWER, alpha=0.01)
+    return Transfer(surrogate=surrogate, made_by=MultiTarget(targets=3, early_exit=True), **parameters)

@@ -1,0 +1,220 @@
+"""Classifiers and the drawers that are trained for them: of digits, of letters and of small natural images.
+
+python -m benchmarks.grafts --data-dir DIR                                    # all of them
+python -m benchmarks.grafts --data-dir DIR --only small-cnn --only small-cnn-pixels-robust
+
+What is there is not trained again, and a drawer that was killed goes on. Everything is written to runs/grafts, or the
+folder that the environment variable GRAFTS names; the functions of this module, for suites, load from there.
+
+Expected time, on one core: letters-cnn and small-cnn 10 minutes each, resnet18 70; drawers 15 to 60 minutes each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from robustrecon import InputError, Normalized, graft, load_data
+from robustrecon.data import Dataset
+from robustrecon.models import load
+from robustrecon.models.imported import load_weights
+from robustrecon.training import load_recipe
+from robustrecon.training.grafting import drawer_recipe
+from robustrecon.training.objectives import OptionValue
+
+from . import grafted
+from .fit import accuracy, fit, save
+
+FOLDER = Path(os.environ.get("GRAFTS", "runs/grafts"))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A classifier that is trained here.
+
+    Attributes:
+        data: its training images.
+        make: gives it with random weights, for normalised images.
+        mean, std: of its normalisation, of all channels or one number each.
+        epochs: of its training.
+        augment: whether images are mirrored and shifted.
+    """
+
+    data: str
+    make: Callable[[], nn.Module]
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+    epochs: int
+    augment: bool = False
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """A drawer that is trained here, beside a classifier.
+
+    Attributes:
+        classifier: what makes the classifier, in this package.
+        data: its training images.
+        recipe: of `robustrecon.graft`.
+        epochs: of its training.
+        eps: radius of the adversarial images; None for none.
+        target: "pixels" or a layer of the classifier.
+        options: of the drawer.
+        objective: options of the objective, beside those of the recipe.
+    """
+
+    classifier: str
+    data: str
+    recipe: str
+    epochs: int
+    eps: float | None = None
+    target: str = "pixels"
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    objective: Mapping[str, OptionValue] = field(default_factory=dict)
+
+
+def _cnn(*widths: tuple[int, int, int], n_classes: int) -> nn.Module:
+    """Convolutions 3×3 with batch normalisation, from and to so many channels with such a stride."""
+    stages = [nn.Sequential(nn.Conv2d(a, b, 3, s, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()) for a, b, s in widths]
+    return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1][1], n_classes))
+
+
+def _letters_cnn() -> nn.Module:
+    """270,000 parameters, for images (B, 1, 28, 28)."""
+    return _cnn((1, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), n_classes=26)
+
+
+def _small_cnn() -> nn.Module:
+    """280,000 parameters, for images (B, 3, 32, 32)."""
+    return _cnn((3, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), n_classes=10)
+
+
+def _resnet18() -> nn.Module:
+    """torchvision's ResNet-18; its first convolution is 3×3 of stride 2, and no pooling follows it."""
+    from robustrecon.data._torchvision import models
+
+    network: nn.Module = models.resnet18(num_classes=10)
+    network.conv1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+
+
+LETTERS, CIFAR = "emnist-letters", "cifar10-images"
+CIFAR_EPS, CIFAR_MEAN, CIFAR_STD = 8 / 255, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)  # as is usual for CIFAR-10
+INK = {"steepness": 20.0}  # for ink on paper
+STYLE = {"style_dim": 64}  # natural images have more of it
+
+NETWORKS = {
+    "letters-cnn": Network(LETTERS, _letters_cnn, 0.172, 0.331, epochs=2),
+    "small-cnn": Network(CIFAR, _small_cnn, CIFAR_MEAN, CIFAR_STD, epochs=12, augment=True),
+    "resnet18": Network(CIFAR, _resnet18, CIFAR_MEAN, CIFAR_STD, epochs=12, augment=True),
+}
+_AS_REFINED = {"margin_gap": 3.0, "distortion": 1.0, "pair_share": 0.25, "ramp": 0.35}
+DRAWERS = {
+    "digits-robust": Drawer("grafted:classifier", "mnist", "robust", 6, 0.32, "pixels", INK, _AS_REFINED),
+    "letters-robust": Drawer("grafts:letters_cnn", LETTERS, "robust", 2, 0.22, "pixels", INK),
+    "small-cnn-pixels-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 4, options=STYLE),
+    "small-cnn-pixels-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 4, CIFAR_EPS, options=STYLE),
+    "small-cnn-layer-contrastive": Drawer(
+        "grafts:small_cnn", CIFAR, "contrastive", 4, None, "layer:model.2", STYLE, {"noise": 0.0}
+    ),
+    "small-cnn-layer-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 4, CIFAR_EPS, "layer:model.2", STYLE),
+    "resnet18-pixels-robust": Drawer("grafts:resnet18", CIFAR, "robust", 4, CIFAR_EPS, options=STYLE),
+    "resnet18-layer-robust": Drawer("grafts:resnet18", CIFAR, "robust", 4, CIFAR_EPS, "layer:model.layer2", STYLE),
+}
+
+
+def classifier(name: str) -> nn.Module:
+    """The trained classifier of `NETWORKS` called `name`, of images in [0, 1].
+
+    Raises:
+        InputError: it is not trained yet.
+    """
+    network = NETWORKS[name].make()
+    load_weights(network, _made(name, FOLDER / f"{name}.safetensors"))
+    return Normalized(network.eval(), NETWORKS[name].mean, NETWORKS[name].std)
+
+
+def graft_of(name: str) -> nn.Module:
+    """A classifier with the trained drawer of `DRAWERS` called `name`.
+
+    Raises:
+        InputError: one of the two is not trained yet.
+    """
+    module, _, function = DRAWERS[name].classifier.partition(":")
+    made: nn.Module = {"grafted": grafted.__dict__, "grafts": globals()}[module][function]()
+    return load(_made(name, FOLDER / name), made)
+
+
+letters_cnn = partial(classifier, "letters-cnn")
+small_cnn = partial(classifier, "small-cnn")
+resnet18 = partial(classifier, "resnet18")
+digits_robust = partial(graft_of, "digits-robust")
+letters_robust = partial(graft_of, "letters-robust")
+small_cnn_pixels_contrastive = partial(graft_of, "small-cnn-pixels-contrastive")
+small_cnn_pixels_robust = partial(graft_of, "small-cnn-pixels-robust")
+small_cnn_layer_contrastive = partial(graft_of, "small-cnn-layer-contrastive")
+small_cnn_layer_robust = partial(graft_of, "small-cnn-layer-robust")
+resnet18_pixels_robust = partial(graft_of, "resnet18-pixels-robust")
+resnet18_layer_robust = partial(graft_of, "resnet18-layer-robust")
+
+
+def _made(name: str, path: Path) -> Path:
+    if not path.exists():
+        raise InputError(f"{name}: no {path}; python -m benchmarks.grafts --data-dir DIR --only {name} makes it")
+    return path
+
+
+def train_classifier(name: str, data: Dataset) -> None:
+    """Train one and write its weights; prints its accuracy on the calibration part, which no report uses."""
+    network = NETWORKS[name]
+    torch.manual_seed(0)
+    model = Normalized(network.make(), network.mean, network.std)
+    fit(model, data.train, network.epochs, augment=network.augment)
+    save(model.model, FOLDER / f"{name}.safetensors")
+    print(f"{name}: accuracy {accuracy(model, data.calibration):.1%} of {len(data.calibration):,}", flush=True)
+
+
+def train_drawer(name: str, data: Dataset) -> None:
+    """Train one beside its classifier."""
+    drawer = DRAWERS[name]
+    recipe = drawer_recipe(load_recipe(drawer.recipe))
+    objective = {**recipe.objective_options, **drawer.objective}
+    graft(
+        f"benchmarks.{drawer.classifier}",
+        data,
+        recipe=replace(recipe, epochs=drawer.epochs, least_steps=0, objective_options=objective),
+        eps=drawer.eps,
+        target=drawer.target,
+        drawer_options=drawer.options,
+        out=FOLDER / name,
+        resume=True,
+    )
+
+
+def main() -> None:
+    names = [*NETWORKS, *DRAWERS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--only", action="append", choices=names, help="repeatable; by default all")
+    arguments = parser.parse_args()
+    loaded: dict[str, Dataset] = {}
+    for name in arguments.only or names:
+        data = NETWORKS[name].data if name in NETWORKS else DRAWERS[name].data
+        if data not in loaded:
+            loaded[data] = load_data(data, arguments.data_dir)
+        if name in DRAWERS:
+            train_drawer(name, loaded[data])
+        elif not (FOLDER / f"{name}.safetensors").exists():
+            train_classifier(name, loaded[data])
+
+
+if __name__ == "__main__":
+    main()
