@@ -39,7 +39,7 @@ class System:
 
 def robust_risks(folder: Path, systems: Sequence[System]) -> str:
     """A row for each system and attack, a column for each budget, from the cells that are in `folder`."""
-    found = {system: _cells(folder, system) for system in systems}
+    found = {system: cells_of(folder, system) for system in systems}
     budgets = sorted({(cell.key.norm, cell.key.eps) for cells in found.values() for cell in cells}, key=_linf_first)
     rows = [["", "attack", "n", *(budget(*each) for each in budgets)]]
     for system, cells in found.items():
@@ -57,12 +57,13 @@ def robust_risks(folder: Path, systems: Sequence[System]) -> str:
             shown = [_risk(by_budget.get(each)) for each in budgets]
             rows.append(["", attack, " to ".join(f"{each:,}" for each in dict.fromkeys((n[0], n[-1]))), *shown])
         entries = {(entry.norm, entry.eps): entry for entry in worst_case(cells)}
-        worst = [f"**{_worst(system, entries[each])}**" if each in entries else "" for each in budgets]
-        rows.append(["", "**worst case**", "", *worst])
+        at_worst = [f"**{worst(entries[each], system.undefended)}**" if each in entries else "" for each in budgets]
+        rows.append(["", "**worst case**", "", *at_worst])
     return text.grid(rows)
 
 
-def _cells(folder: Path, system: System) -> list[CellResult]:
+def cells_of(folder: Path, system: System) -> list[CellResult]:
+    """The cells of a system in the folder of its data."""
     cells = store.read_folder(folder / system.model).results
     of_detector = [cell for cell in cells if cell.key.detector == system.detector]
     if not system.undefended:
@@ -74,8 +75,9 @@ def _risk(cell: CellResult | None) -> str:
     return "" if cell is None else text.doubted(text.percent(cell.metrics.robust_risk), cell.checks)
 
 
-def _worst(system: System, entry: WorstCase) -> str:
-    if system.undefended:  # no attack has a detector to know
+def worst(entry: WorstCase, undefended: bool) -> str:
+    """The risk with its interval; with a dagger where no attack vouches for it."""
+    if undefended:  # there is no detector to know
         return text.bounded(entry.robust_risk, entry.robust_risk_interval)
     return worst_tables.risk(entry)
 

@@ -6,14 +6,12 @@ A page has a table where it has its marks, `<!-- NAME: start -->` and `<!-- NAME
 from __future__ import annotations
 
 import json
-import math
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from robustrecon.bench import measure, store
+from robustrecon.bench import store
 from robustrecon.bench.frame import frame_of
 from robustrecon.bench.key import budget
 from robustrecon.bench.report import cells, text, worst_tables
@@ -42,7 +40,9 @@ GRAFTED_SYSTEMS = (
     System("alone, judged by its own confidence", _ALONE, "logit_margin"),
     System("grafted, `label_margin`, no training", _GRAFTED, "label_margin"),
 )
+GRAFTED_DATA = "mnist-test"
 GRAFTED = "MNIST test images, alpha 0.01."
+FOREIGN = ("foreign classifier, undefended", "foreign classifier, own confidence", "foreign classifier, grafted")
 SUMMARY_DATA, SUMMARY_NORM, SUMMARY_EPS = "mnist", "linf", 0.3
 UNDEFENDED = "undefended classifier"
 STYLE_MEMORY = "style-memory-fast"  # as the suite calls it
@@ -51,7 +51,8 @@ SUMMARY = """\
 MNIST, L∞ 0.3, the first n test images. *Robust risk*: the share of them that are wrong or rejected when clean, or that
 at least one of the attacks turns into a wrong label that is accepted, with its 95 % interval; a lower bound, since
 better attacks may exist. *Aware*: attacks that know the detector. The *undefended classifier* is the style memory
-without its detector."""
+without its detector. The *foreign classifier* is digit-recognizer-py's, attacked on a random part of the test images;
+*grafted* it has the robust network beside it, without any training."""
 
 
 def examples(results: Path) -> str:
@@ -73,27 +74,30 @@ def summary_table(results: Path) -> str:
     """The README's small table: what the detector and the robust training are worth at one budget."""
     folder = results / "robust"
     report = SuiteReport.from_json(json.loads((folder / "report.json").read_text()))
-    of_classifier = [
-        replace(cell, metrics=measure(cell.images, math.inf))  # a detector that rejects nothing
-        for cell in store.read_folder(folder / SUMMARY_DATA / STYLE_MEMORY).results
-    ]
-    by_name = {UNDEFENDED: _at_summary(worst_case(of_classifier), STYLE_MEMORY)}
-    by_name |= {name: _at_summary(report.worst_case, model) for model, name in NETWORKS.items()}
+    of_classifier = graft_tables.cells_of(folder / SUMMARY_DATA, System("", STYLE_MEMORY, "label_margin", True))
+    by_name = {UNDEFENDED: _at_summary(worst_case(of_classifier))}
+    for model, name in NETWORKS.items():
+        of_model = [entry for entry in report.worst_case if (entry.data, entry.model) == (SUMMARY_DATA, model)]
+        by_name[name] = _at_summary(of_model)
+    for system, name in zip(GRAFTED_SYSTEMS, FOREIGN, strict=True):
+        cells = graft_tables.cells_of(results / "grafted" / GRAFTED_DATA, system)
+        by_name[name] = _at_summary(worst_case(cells))
     rows = [["", "clean accuracy", "robust risk", "attacks (aware)", "n"]]
     notes = [SUMMARY]
     for name, entry in by_name.items():
-        attacks = str(len(entry.attacks)) if name == UNDEFENDED else f"{len(entry.attacks)} ({len(entry.aware)})"
-        rows.append([name, text.percent(entry.clean_accuracy), worst_tables.risk(entry), attacks, f"{entry.n:,}"])
+        undefended = name in (UNDEFENDED, FOREIGN[0])
+        attacks = str(len(entry.attacks)) if undefended else f"{len(entry.attacks)} ({len(entry.aware)})"
+        risk = graft_tables.worst(entry, undefended)
+        rows.append([name, text.percent(entry.clean_accuracy), risk, attacks, f"{entry.n:,}"])
         if entry.images_least < entry.n:
             least = f"the first {entry.images_least:,}, which all saw, the risk is {worst_tables.risk_least(entry)}"
             notes.append(f"Some attacks on the {name} saw fewer images; on {least}.")
     return "\n\n".join([text.grid(rows), textwrap.fill(" ".join(notes), 120)])
 
 
-def _at_summary(entries: Sequence[WorstCase], model: str) -> WorstCase:
-    """The one entry of a model at the budget of the summary."""
-    wanted = (SUMMARY_DATA, model, SUMMARY_NORM, SUMMARY_EPS)
-    (entry,) = [entry for entry in entries if (entry.data, entry.model, entry.norm, entry.eps) == wanted]
+def _at_summary(entries: Sequence[WorstCase]) -> WorstCase:
+    """The one entry at the budget of the summary."""
+    (entry,) = [entry for entry in entries if (entry.norm, entry.eps) == (SUMMARY_NORM, SUMMARY_EPS)]
     return entry
 
 
@@ -108,7 +112,7 @@ def worst_case_table(results: Path) -> str:
 def grafted_table(results: Path) -> str:
     """A classifier that nobody here trained, alone and grafted: results/grafted/mnist-test."""
     note = textwrap.fill(f"{GRAFTED} {graft_tables.NOTE}", 120)
-    return f"{graft_tables.robust_risks(results / 'grafted' / 'mnist-test', GRAFTED_SYSTEMS)}\n\n{note}"
+    return f"{graft_tables.robust_risks(results / 'grafted' / GRAFTED_DATA, GRAFTED_SYSTEMS)}\n\n{note}"
 
 
 def nonsense_table(results: Path) -> str:
