@@ -27,19 +27,18 @@ class System:
 
     Attributes:
         title: what the table calls it.
-        model, detector: the folders of its cells.
+        cells: folder of its cells in results: SUITE/DATA/MODEL/DETECTOR.
         undefended: take the label alone, of whatever detector the cells are.
     """
 
     title: str
-    model: str
-    detector: str
+    cells: str
     undefended: bool = False
 
 
-def robust_risks(folder: Path, systems: Sequence[System]) -> str:
-    """A row for each system and attack, a column for each budget, from the cells that are in `folder`."""
-    found = {system: cells_of(folder, system) for system in systems}
+def robust_risks(results: Path, systems: Sequence[System]) -> str:
+    """A row for each system and attack, a column for each budget, from the cells that there are."""
+    found = {system: cells_of(results, system) for system in systems}
     budgets = sorted({(cell.key.norm, cell.key.eps) for cells in found.values() for cell in cells}, key=_linf_first)
     rows = [["", "attack", "n", *(budget(*each) for each in budgets)]]
     for system, cells in found.items():
@@ -62,13 +61,12 @@ def robust_risks(folder: Path, systems: Sequence[System]) -> str:
     return text.grid(rows)
 
 
-def cells_of(folder: Path, system: System) -> list[CellResult]:
-    """The cells of a system in the folder of its data."""
-    cells = store.read_folder(folder / system.model).results
-    of_detector = [cell for cell in cells if cell.key.detector == system.detector]
+def cells_of(results: Path, system: System) -> list[CellResult]:
+    """The cells of a system, where `results` is the folder of that name."""
+    cells = store.read_folder(results / system.cells).results
     if not system.undefended:
-        return of_detector
-    return [replace(cell, metrics=measure(cell.images, math.inf)) for cell in of_detector if not cell.knows_detector]
+        return cells
+    return [replace(cell, metrics=measure(cell.images, math.inf)) for cell in cells if not cell.knows_detector]
 
 
 def _risk(cell: CellResult | None) -> str:

@@ -109,6 +109,7 @@ def _resnet18() -> nn.Module:
 LETTERS, CIFAR = "emnist-letters", "cifar10-images"
 CIFAR_EPS, CIFAR_MEAN, CIFAR_STD = 8 / 255, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)  # as is usual for CIFAR-10
 INK = {"steepness": 20.0}  # for ink on paper
+PIXELS, STAGE, BLOCKS = "pixels", "layer:model.2", "layer:model.layer2"  # targets of a drawer
 STYLE = {"style_dim": 64}  # natural images have more of it
 
 NETWORKS = {
@@ -116,23 +117,18 @@ NETWORKS = {
     "small-cnn": Network(CIFAR, _small_cnn, CIFAR_MEAN, CIFAR_STD, epochs=12, augment=True),
     "resnet18": Network(CIFAR, _resnet18, CIFAR_MEAN, CIFAR_STD, epochs=12, augment=True),
 }
-FEWER_STEPS = {"attack_steps": 3}  # of the adversary in training, which these classifiers make dear
+FEW_STEPS = {"attack_steps": 3}  # of the adversary in training, which these classifiers make dear
+NO_NOISE = {"noise": 0.0}
 _AS_REFINED = {"margin_gap": 3.0, "distortion": 1.0, "pair_share": 0.25, "ramp": 0.35}
 DRAWERS = {
-    "digits-robust": Drawer("grafted:classifier", "mnist", "robust", 6, 0.32, "pixels", INK, _AS_REFINED),
-    "letters-robust": Drawer("grafts:letters_cnn", LETTERS, "robust", 2, 0.22, "pixels", INK),
+    "digits-robust": Drawer("grafted:classifier", "mnist", "robust", 6, 0.32, PIXELS, INK, _AS_REFINED),
+    "letters-robust": Drawer("grafts:letters_cnn", LETTERS, "robust", 2, 0.22, PIXELS, INK),
     "small-cnn-pixels-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 4, options=STYLE),
-    "small-cnn-pixels-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 3, CIFAR_EPS, "pixels", STYLE, FEWER_STEPS),
-    "small-cnn-layer-contrastive": Drawer(
-        "grafts:small_cnn", CIFAR, "contrastive", 4, None, "layer:model.2", STYLE, {"noise": 0.0}
-    ),
-    "small-cnn-layer-robust": Drawer(
-        "grafts:small_cnn", CIFAR, "robust", 3, CIFAR_EPS, "layer:model.2", STYLE, FEWER_STEPS
-    ),
-    "resnet18-pixels-robust": Drawer("grafts:resnet18", CIFAR, "robust", 3, CIFAR_EPS, "pixels", STYLE, FEWER_STEPS),
-    "resnet18-layer-robust": Drawer(
-        "grafts:resnet18", CIFAR, "robust", 3, CIFAR_EPS, "layer:model.layer2", STYLE, FEWER_STEPS
-    ),
+    "small-cnn-pixels-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 3, CIFAR_EPS, PIXELS, STYLE, FEW_STEPS),
+    "small-cnn-layer-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 4, None, STAGE, STYLE, NO_NOISE),
+    "small-cnn-layer-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 3, CIFAR_EPS, STAGE, STYLE, FEW_STEPS),
+    "resnet18-pixels-robust": Drawer("grafts:resnet18", CIFAR, "robust", 3, CIFAR_EPS, PIXELS, STYLE, FEW_STEPS),
+    "resnet18-layer-robust": Drawer("grafts:resnet18", CIFAR, "robust", 3, CIFAR_EPS, BLOCKS, STYLE, FEW_STEPS),
 }
 
 

@@ -34,18 +34,36 @@ too low. A better attack may exist: the figures are lower bounds, and better att
 attack saw and broke, the curves, and the broken images: `results/robust/report.md`. `make robust DATA_DIR=...` makes it
 again from the shipped networks. What each round of training adds: `results/robust/networks.md`; what each part of the
 recipe adds: `results/robust/ablation.md`."""
-_ALONE, _GRAFTED = "benchmarks.grafted-classifier", "benchmarks.grafted-grafted"
+_ALONE = "grafted/mnist-test/benchmarks.grafted-classifier/logit_margin"
 GRAFTED_SYSTEMS = (
-    System("alone, undefended", _ALONE, "logit_margin", undefended=True),
-    System("alone, judged by its own confidence", _ALONE, "logit_margin"),
-    System("grafted, `label_margin`, no training", _GRAFTED, "label_margin"),
+    System("alone, undefended", _ALONE, undefended=True),
+    System("alone, judged by its own confidence", _ALONE),
+    System("grafted, `label_margin`, no training", "grafted/mnist-test/benchmarks.grafted-grafted/label_margin"),
 )
-GRAFTED_DATA = "mnist-test"
-GRAFTED = "MNIST test images, alpha 0.01."
+TRAINED = System(
+    "grafted, `label_margin`, a drawer trained for it",
+    "trained/mnist-test/benchmarks.grafts-digits_robust/label_margin",
+)
 FOREIGN = ("foreign classifier, undefended", "foreign classifier, own confidence", "foreign classifier, grafted")
+GRAFTED = "MNIST test images, alpha 0.01."
+_CIFAR = "grafted/cifar10/cifar10-images/benchmarks.grafts-small_cnn"
+CIFAR_SYSTEMS = (
+    System("small CNN, undefended", f"{_CIFAR}/logit_margin", undefended=True),
+    System("small CNN, own confidence", f"{_CIFAR}/logit_margin"),
+    *(
+        System(f"grafted, {title}", f"{_CIFAR}_{name}/label_margin")
+        for title, name in {
+            "pixels, contrastive": "pixels_contrastive",
+            "pixels, robust": "pixels_robust",
+            "a layer, contrastive": "layer_contrastive",
+            "a layer, robust": "layer_robust",
+        }.items()
+    ),
+)
+CIFAR = "The part of CIFAR-10 that `cifar10-images` names, alpha 0.01."
 SUMMARY_DATA, SUMMARY_NORM, SUMMARY_EPS = "mnist", "linf", 0.3
-UNDEFENDED = "undefended classifier"
 STYLE_MEMORY = "style-memory-fast"  # as the suite calls it
+UNDEFENDED = System("undefended classifier", f"robust/{SUMMARY_DATA}/{STYLE_MEMORY}", undefended=True)
 NETWORKS = {STYLE_MEMORY: "style memory", "style-memory-robust-refine": "robust network"}
 SUMMARY = """\
 MNIST, L∞ 0.3, the first n test images. *Robust risk*: the share of them that are wrong or rejected when clean, or that
@@ -74,18 +92,16 @@ def summary_table(results: Path) -> str:
     """The README's small table: what the detector and the robust training are worth at one budget."""
     folder = results / "robust"
     report = SuiteReport.from_json(json.loads((folder / "report.json").read_text()))
-    of_classifier = graft_tables.cells_of(folder / SUMMARY_DATA, System("", STYLE_MEMORY, "label_margin", True))
-    by_name = {UNDEFENDED: _at_summary(worst_case(of_classifier))}
+    by_name = {UNDEFENDED.title: _at_summary(worst_case(graft_tables.cells_of(results, UNDEFENDED)))}
     for model, name in NETWORKS.items():
         of_model = [entry for entry in report.worst_case if (entry.data, entry.model) == (SUMMARY_DATA, model)]
         by_name[name] = _at_summary(of_model)
     for system, name in zip(GRAFTED_SYSTEMS, FOREIGN, strict=True):
-        cells = graft_tables.cells_of(results / "grafted" / GRAFTED_DATA, system)
-        by_name[name] = _at_summary(worst_case(cells))
+        by_name[name] = _at_summary(worst_case(graft_tables.cells_of(results, system)))
     rows = [["", "clean accuracy", "robust risk", "attacks (aware)", "n"]]
     notes = [SUMMARY]
     for name, entry in by_name.items():
-        undefended = name in (UNDEFENDED, FOREIGN[0])
+        undefended = name in (UNDEFENDED.title, FOREIGN[0])
         attacks = str(len(entry.attacks)) if undefended else f"{len(entry.attacks)} ({len(entry.aware)})"
         risk = graft_tables.worst(entry, undefended)
         rows.append([name, text.percent(entry.clean_accuracy), risk, attacks, f"{entry.n:,}"])
@@ -110,9 +126,14 @@ def worst_case_table(results: Path) -> str:
 
 
 def grafted_table(results: Path) -> str:
-    """A classifier that nobody here trained, alone and grafted: results/grafted/mnist-test."""
+    """A classifier that nobody here trained, alone and grafted."""
     note = textwrap.fill(f"{GRAFTED} {graft_tables.NOTE}", 120)
-    return f"{graft_tables.robust_risks(results / 'grafted' / GRAFTED_DATA, GRAFTED_SYSTEMS)}\n\n{note}"
+    return f"{graft_tables.robust_risks(results, (*GRAFTED_SYSTEMS, TRAINED))}\n\n{note}"
+
+
+def cifar_table(results: Path) -> str:
+    """A classifier of small natural images, alone and with drawers that were trained for it."""
+    return f"{graft_tables.robust_risks(results, CIFAR_SYSTEMS)}\n\n{textwrap.fill(CIFAR, 120)}"
 
 
 def nonsense_table(results: Path) -> str:
@@ -203,6 +224,7 @@ TABLES = {
     "summary": summary_table,
     "worst case": worst_case_table,
     "grafted": grafted_table,
+    "cifar": cifar_table,
     "nonsense": nonsense_table,
     "forced": forced_table,
     "results": results_tables,
