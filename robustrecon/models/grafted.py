@@ -38,6 +38,9 @@ class Grafted(EnergyModel):
         top_labels: with j above 0 only the energies of the predicted label and of j others are computed, those of the
             drawer's own highest logits; all others get the highest of these. (By the classifier's logits an attacker
             who misleads it could hide the true label.)
+        logit_weight: w of the drawer's own logits in the energies, E_k − w log q(k | x), where q is their softmax; then
+            both heads of the drawer have to be misled. (Experts multiplied: G. Hinton, "Training Products of Experts
+            by Minimizing Contrastive Divergence", Neural Computation 2002.) 0 for the drawing alone.
 
     Attributes:
         labels: (K,) int64.
@@ -48,6 +51,7 @@ class Grafted(EnergyModel):
     name = "grafted"
     default_detector = DETECTOR
     labels: Tensor
+    logit_weight: Tensor | None
     mean: Tensor
     std: Tensor
 
@@ -60,21 +64,28 @@ class Grafted(EnergyModel):
         drawer_shape: ImageShape,
         layer: str | None = None,
         top_labels: int = 0,
+        logit_weight: float = 0.0,
     ) -> None:
         settings = {
             "labels": list(labels),
             "drawer_shape": list(drawer_shape),
             "layer": layer,
             "top_labels": top_labels,
+            "logit_weight": logit_weight,
         }
         parts = {"classifier": _described(classifier), "drawer": _described(drawer)}
         super().__init__(len(labels), image_shape, **settings, **parts)
         if not 0 <= top_labels < len(labels):
             raise InputError(f"top_labels: got {top_labels}, must be in [0, {len(labels) - 1}], 0 for all")
-        if top_labels and not callable(getattr(drawer, "logits_and_energies", None)):
-            raise InputError(f"top_labels: got {top_labels}, must be 0 for a drawer without logits of its own")
+        if not 0 <= logit_weight < float("inf"):
+            raise InputError(f"logit_weight: got {logit_weight}, must be at least 0 and finite")
+        for name, value in {"top_labels": top_labels, "logit_weight": logit_weight}.items():
+            if value and not has_logits(drawer):
+                raise InputError(f"{name}: got {value}, must be 0 for a drawer without logits of its own")
         self.classifier, self.drawer, self.drawer_shape = classifier, drawer, drawer_shape
         self.layer, self.top_labels = layer, top_labels
+        # A buffer, so that a hash of the weights tells it.
+        self.register_buffer("logit_weight", torch.tensor(float(logit_weight)) if logit_weight else None)
         self.register_buffer("labels", torch.tensor(labels))
         if layer is not None:
             self._watched = (find_layer(classifier, layer),)  # in a tuple: it is the classifier's
@@ -83,6 +94,7 @@ class Grafted(EnergyModel):
 
     def extra_repr(self) -> str:
         where = "" if self.layer is None else f", layer={self.layer!r}"
+        where += "" if self.logit_weight is None else f", logit_weight={self.config['logit_weight']:g}"
         return f"labels={self.labels.tolist()}, image_shape={self.image_shape}, drawer_shape={self.drawer_shape}{where}"
 
     def train(self, mode: bool = True) -> Grafted:
@@ -172,25 +184,45 @@ class Grafted(EnergyModel):
 
     def _energies(self, seen: Tensor, wanted: Labels) -> Tensor:
         """(B, J) energies of the drawer's labels `wanted` (B, J), which its logits may decide."""
-        shared = getattr(self.drawer, "logits_and_energies", None)
-        if callable(shared):
-            energies: Tensor = shared(seen, wanted)[1]
+        if not has_logits(self.drawer):
+            of_all: Callable[[Tensor], Tensor] = self.drawer.class_energies  # type: ignore[assignment]
+            assert isinstance(wanted, Tensor)
+            return of_all(seen).gather(1, wanted)
+        labels = _Kept(wanted)
+        shared: Callable[..., tuple[Tensor, Tensor]] = self.drawer.logits_and_energies  # type: ignore[assignment]
+        logits, energies = shared(seen, labels if callable(wanted) else wanted)
+        if self.logit_weight is None:
             return energies
-        of_all: Callable[[Tensor], Tensor] = self.drawer.class_energies  # type: ignore[assignment]
-        assert isinstance(wanted, Tensor)
-        return of_all(seen).gather(1, wanted)
+        return energies - self.logit_weight * logits.log_softmax(1).gather(1, labels.kept)
 
     def _energies_of_top(self, seen: Tensor, predicted: Tensor) -> Tensor:
         """(B, K) energies, computed for the predicted label and the `top_labels` likeliest others."""
-        chosen = []
 
-        def choose(own: Tensor) -> Tensor:
+        def likeliest(own: Tensor) -> Tensor:
             likely = own.detach()[:, self.labels].scatter(1, predicted[:, None], torch.inf)
-            chosen.append(likely.topk(self.top_labels + 1, dim=1).indices)
-            return self.labels[chosen[0]]
+            return likely.topk(self.top_labels + 1, dim=1).indices
 
-        energies = self._energies(seen, choose)
-        return energies.amax(1, keepdim=True).expand(-1, self.n_classes).scatter(1, chosen[0], energies)
+        chosen = _Kept(likeliest)
+        energies = self._energies(seen, lambda own: self.labels[chosen(own)])
+        return energies.amax(1, keepdim=True).expand(-1, self.n_classes).scatter(1, chosen.kept, energies)
+
+
+class _Kept:
+    """Labels, or the function of the logits that chooses them; what it last chose is kept."""
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+        if isinstance(labels, Tensor):
+            self.kept = labels
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        self.kept = self.labels(logits) if callable(self.labels) else self.labels
+        return self.kept
+
+
+def has_logits(drawer: nn.Module) -> bool:
+    """Whether the drawer gives logits of its own along with its energies."""
+    return callable(getattr(drawer, "logits_and_energies", None))
 
 
 def find_layer(classifier: nn.Module, name: str) -> nn.Module:

@@ -18,7 +18,7 @@ from ..runtime import device_of, evaluating, seeded
 from ..types import ImageShape, InputError, check_images, nearest
 from . import architecture, build, load_with_card, trained_on
 from .base import TRAINED_ON, WEIGHTS
-from .grafted import LUMA, Grafted, converted, loss_in_conversion
+from .grafted import LUMA, Grafted, converted, has_logits, loss_in_conversion
 from .imported import classifier_module, import_model
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def join(
     allow_loss: bool = False,
     x: Images | None = None,
     top_labels: int = 0,
+    logit_weight: float | None = None,
 ) -> Grafted:
     """Put a model that draws beside a classifier, without any training; `DefendedClassifier` takes what comes out.
 
@@ -60,6 +61,8 @@ def join(
             are.
         top_labels: compute the energies of the predicted label and of so many others only, those of the drawer's own
             highest logits; `minimum_missed(x)` of what comes out tells how often that matters. 0 for all.
+        logit_weight: weight of the drawer's own logits in the energies, so that an attacker has to mislead these too;
+            by default 1 where it has them, 0 where it draws only.
 
     Warns:
         UserWarning: the classifier gives probabilities, is random, has layers in training mode, or gives an image other
@@ -83,7 +86,16 @@ def join(
     _check_conversion(image_shape, drawer_shape, allow_loss)
     n_drawn = _n_classes(drawn, converted(samples[:1], drawer_shape))
     mapped = _mapped(labels, logits.shape[1], n_drawn, getattr(module, "classes", None), names)
-    grafted = Grafted(module, drawn.to(samples.device), mapped, image_shape, drawer_shape, top_labels=top_labels)
+    weight = float(has_logits(drawn)) if logit_weight is None else logit_weight
+    grafted = Grafted(
+        module,
+        drawn.to(samples.device),
+        mapped,
+        image_shape,
+        drawer_shape,
+        top_labels=top_labels,
+        logit_weight=weight,
+    )
     if clean is not None:
         _check_agreement(grafted, samples[TRIED:])
     if isinstance(classifier, str):
@@ -124,7 +136,7 @@ def rebuilt(
     if not isinstance(described.get("drawer"), Mapping):
         raise InputError("drawer: is one of your own; model=graft(classifier, drawer) must be given in Python")
     image_shape, drawer_shape = (_checked_shape(described.get(name, ())) for name in ("image_shape", "drawer_shape"))
-    options = {name: described[name] for name in ("layer", "top_labels") if name in described}
+    options = {name: described[name] for name in ("layer", "top_labels", "logit_weight") if name in described}
     drawer, labels = build(described["drawer"]), described.get("labels", ())
     model = Grafted(made, drawer, labels, image_shape, drawer_shape, **options)
     model.config["classifier"] = classifier if isinstance(classifier, str) else described.get("classifier")

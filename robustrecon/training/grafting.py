@@ -42,6 +42,7 @@ def graft(
     allow_loss: bool = False,
     x: Images | None = None,
     top_labels: int = 0,
+    logit_weight: float | None = None,
     recipe: str | Recipe | None = None,
     eps: float | None = None,
     target: str = PIXELS,
@@ -64,6 +65,8 @@ def graft(
         labels, image_shape, allow_loss, x: of a drawer that is there already; see `robustrecon.models.grafting.join`.
         top_labels: compute the energies of the predicted label and of so many others only, those of the drawer's own
             highest logits; `minimum_missed(x)` of what comes out tells how often that matters. 0 for all.
+        logit_weight: weight of the drawer's own logits in the energies, so that an attacker has to mislead these too;
+            by default 1 where it has them, 0 where it draws only.
         recipe: for training: "fast" (draws under the true label; energies are not trained), "contrastive" or "robust"
             (adversarial, of classifier and drawer together), another name of `RECIPES`, or a `Recipe`; "robust" by
             default.
@@ -98,6 +101,7 @@ def graft(
             allow_loss=allow_loss,
             x=x,
             top_labels=top_labels,
+            logit_weight=logit_weight,
         )
     if labels is not None or image_shape is not None or allow_loss or x is not None:
         raise InputError("labels, image_shape, allow_loss, x: must be left out where a drawer is trained on the data")
@@ -107,7 +111,9 @@ def graft(
     if eps is not None:
         recipe = replace(recipe, objective_options={**recipe.objective_options, "eps": eps})
     folder = Path("runs") / f"graft-{slug(drawer.name)}" if out is None else Path(out)
-    pair = _new_pair(module, drawer, target, top_labels, dict(drawer_options or {}), int(run.get("seed", 0)))
+    weight = 1.0 if logit_weight is None else logit_weight
+    settings = {"top_labels": top_labels, "logit_weight": weight}
+    pair = _new_pair(module, drawer, target, settings, dict(drawer_options or {}), int(run.get("seed", 0)))
     if (factory := classifier if isinstance(classifier, str) else made_by) is not None:
         pair.config["classifier"] = factory
     home = device_of(module)
@@ -128,7 +134,12 @@ def drawer_recipe(recipe: Recipe) -> Recipe:
 
 
 def _new_pair(
-    classifier: nn.Module, data: Dataset, target: str, top_labels: int, options: dict[str, Any], seed: int
+    classifier: nn.Module,
+    data: Dataset,
+    target: str,
+    settings: Mapping[str, Any],
+    options: dict[str, Any],
+    seed: int,
 ) -> Grafted:
     """The classifier beside a drawer with random weights."""
     samples = data.train.head(TRIED_ON).x.to(device_of(classifier))
@@ -144,7 +155,7 @@ def _new_pair(
     with seeded(seed):
         drawer = ClassConditionedAutoencoder(data.n_classes, image_shape=shape, **options)
     labels = range(data.n_classes)
-    pair = Grafted(classifier, drawer.to(samples.device), labels, data.image_shape, shape, layer, top_labels)
+    pair = Grafted(classifier, drawer.to(samples.device), labels, data.image_shape, shape, layer, **settings)
     if layer is not None:
         chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:STANDARDISED_ON]
         pair.standardise(data.train.pick(chosen).x)
