@@ -73,7 +73,7 @@ def x() -> Tensor:
 
 def test_the_logits_are_the_classifiers_and_the_energies_the_drawers(x: Tensor) -> None:
     classifier, drawer = Linear().eval(), Prototypes()
-    grafted = robustrecon.graft(classifier, drawer)
+    grafted = robustrecon.graft(classifier, drawer, logit_weight=0)
     assert torch.equal(grafted(x), classifier(x))
     assert torch.equal(grafted.class_energies(x), drawer.class_energies(x))
     logits, energies = grafted.logits_and_energies(x)
@@ -86,10 +86,23 @@ def test_the_logits_are_the_classifiers_and_the_energies_the_drawers(x: Tensor) 
     assert torch.equal(grafted.reconstruct(x), drawer.prototypes[classifier(x).argmax(1)])
 
 
+def test_the_drawers_own_logits_count(x: Tensor) -> None:
+    drawer = Prototypes(5)
+    mapped = torch.tensor([4, 0, 2])
+    grafted = robustrecon.graft(Linear(), drawer, labels=mapped.tolist())
+    joint = drawer.class_energies(x) - drawer(x).log_softmax(1)
+    torch.testing.assert_close(grafted.class_energies(x), joint[:, mapped])
+    chosen = torch.tensor([[1, 2]]).expand(len(x), 2)
+    torch.testing.assert_close(grafted.logits_and_energies(x, chosen)[1], joint[:, mapped][:, 1:])
+    torch.testing.assert_close(grafted.logits_and_energies(x, lambda logits: chosen)[1], joint[:, mapped][:, 1:])
+    heavier = robustrecon.graft(Linear(), drawer, labels=mapped.tolist(), logit_weight=2)
+    torch.testing.assert_close(heavier.class_energies(x), (joint - drawer(x).log_softmax(1))[:, mapped])
+
+
 def test_labels_are_mapped_everywhere(x: Tensor) -> None:
     """Also of a drawer that has more classes than the classifier."""
     classifier, drawer, mapped = Linear(), Prototypes(5), torch.tensor([4, 0, 2])
-    grafted = robustrecon.graft(classifier, drawer, labels=mapped.tolist())
+    grafted = robustrecon.graft(classifier, drawer, labels=mapped.tolist(), logit_weight=0)
     energies = drawer.class_energies(x)[:, mapped]
     assert torch.equal(grafted.class_energies(x), energies)
     best = grafted.logits_and_energies(x, lambda logits: logits.topk(2).indices)
@@ -157,7 +170,7 @@ def test_conversion_to_grey_keeps_grey_images() -> None:
 
 def test_smaller_and_grey_images_are_converted_for_the_drawer(x: Tensor) -> None:
     drawer = Prototypes(shape=(3, 16, 16))
-    grafted = robustrecon.graft(Linear(), drawer, image_shape=SHAPE)
+    grafted = robustrecon.graft(Linear(), drawer, image_shape=SHAPE, logit_weight=0)
     torch.testing.assert_close(grafted.class_energies(x), drawer.class_energies(converted(x, (3, 16, 16))))
     drawing = grafted.reconstruct(x)
     assert drawing.shape == x.shape
@@ -178,7 +191,7 @@ def test_images_that_lose_something_need_allow_loss(given: ImageShape, wanted: I
         robustrecon.graft(classifier, drawer, image_shape=given)
     assert lost in str(error.value)
     assert "allow_loss=True" in str(error.value)
-    grafted = robustrecon.graft(classifier, drawer, image_shape=given, allow_loss=True)
+    grafted = robustrecon.graft(classifier, drawer, image_shape=given, allow_loss=True, logit_weight=0)
     images = torch.rand(2, *given)
     torch.testing.assert_close(grafted.class_energies(images), drawer.class_energies(converted(images, wanted)))
 
@@ -361,7 +374,8 @@ def test_a_folder_that_the_command_wrote_is_a_model(
     assert not loaded.training
     assert torch.equal(loaded.state_dict()["classifier.model.dense.weight"], weights["dense.weight"])
     x = digits.test.x[:5]
-    assert torch.equal(loaded.class_energies(x), robustrecon.load("robust/digits").class_energies(x))
+    logits, energies = robustrecon.load("robust/digits").logits_and_energies(x)
+    torch.testing.assert_close(loaded.class_energies(x), energies - logits.log_softmax(1))
     assert loaded.trained_on is not None
     again = DefendedClassifier(loaded).calibrate(digits.calibration.x[:120])
     path = again.save("defended.safetensors")

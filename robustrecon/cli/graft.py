@@ -80,6 +80,13 @@ def graft(
     top_labels: Annotated[
         int, typer.Option(help="Compute the energies of so many labels beside the predicted one; 0 for all.")
     ] = 0,
+    logit_weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of the drawer's own logits in the energies; 0 for its drawings alone, by default 1 where it "
+            "has logits."
+        ),
+    ] = None,
     style_dim: Annotated[
         int | None, typer.Option(help="For training: the drawer's style neurons, by default 16.")
     ] = None,
@@ -127,10 +134,11 @@ def graft(
     module = import_model("classifier", classifier)
     if weights is not None:
         load_weights(module, weights)
+    both: dict[str, Any] = {"top_labels": top_labels, "logit_weight": logit_weight}
     if data is not None:
         run = {"seed": seed, "device": device, "resume": resume, "data_dir": data_dir}
         training: dict[str, Any] = {**settings, "drawer_options": options}
-        grafted = _trained(module, classifier, data, out, top_labels, training, run)
+        grafted = _trained(module, classifier, data, out, both, training, run)
         from_ = f"a drawer trained on {data}"
     else:
         from ..models.grafting import join, write
@@ -138,9 +146,7 @@ def graft(
         from_ = drawer or "robust/mnist"
         labels = [int(each) if each.isdecimal() else each for each in label] if label else None
         with _told_warnings():
-            grafted = join(
-                module, from_, labels=labels, image_shape=shape, allow_loss=allow_loss, top_labels=top_labels
-            )
+            grafted = join(module, from_, labels=labels, image_shape=shape, allow_loss=allow_loss, **both)
         grafted.config["classifier"] = classifier
         write(grafted, out, from_)
     if as_json:
@@ -159,7 +165,7 @@ def _trained(
     classifier: str,
     data: str,
     out: Path,
-    top_labels: int,
+    settings: dict[str, Any],
     training: dict[str, Any],
     run: dict[str, Any],
 ) -> Grafted:
@@ -176,9 +182,9 @@ def _trained(
     dataset = load_data(data, run.pop("data_dir"))
     with _told_warnings():
         grafted = train_beside(
-            module, dataset, recipe=recipe, top_labels=top_labels, out=out, made_by=classifier, **training, **run
+            module, dataset, recipe=recipe, out=out, made_by=classifier, **settings, **training, **run
         )
-    if top_labels:
+    if top_labels := settings["top_labels"]:
         missed = grafted.minimum_missed(dataset.calibration.head(MISSED_ON).x)
         print(f"the label of the lowest energy is not among the {top_labels} for {missed:.2%} of calibration images")
     return grafted
