@@ -6,7 +6,8 @@ python -m benchmarks.grafts --data-dir DIR --only small-cnn --only small-cnn-pix
 What is there is not trained again, and a drawer that was killed goes on. Everything is written to runs/grafts, or the
 folder that the environment variable GRAFTS names; the functions of this module, for suites, load from there.
 
-Expected time, on one core: letters-cnn and small-cnn 10 minutes each, resnet18 70; drawers 15 to 60 minutes each.
+Expected time, on one core: the classifiers of digits 10 minutes in all, letters-cnn and small-cnn 10 minutes each,
+resnet18 70 minutes; drawers 15 to 60 minutes each.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from robustrecon import InputError, Normalized, graft, load_data
+from robustrecon import InputError, Normalized, from_sklearn, graft, load_data
 from robustrecon.data import Dataset
 from robustrecon.models import load
 from robustrecon.models.imported import load_weights
@@ -45,14 +47,18 @@ class Network:
         mean, std: of its normalisation, of all channels or one number each.
         epochs: of its training.
         augment: whether images are mirrored and shifted.
+        images: how many of the training part it is trained on; all by default.
+        estimator: gives a scikit-learn classifier that is fitted instead, and whose layers the network then has.
     """
 
     data: str
     make: Callable[[], nn.Module]
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
-    epochs: int
+    epochs: int = 0
     augment: bool = False
+    images: int | None = None
+    estimator: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,23 +102,60 @@ def _small_cnn() -> nn.Module:
     return _cnn((3, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), n_classes=10)
 
 
-def _resnet18() -> nn.Module:
-    """torchvision's ResNet-18; its first convolution is 3×3 of stride 2, and no pooling follows it."""
+def _resnet18(channels: int = 3) -> nn.Module:
+    """torchvision's ResNet-18; its first convolution is 3×3 of stride 2. In colour, no pooling follows it."""
     from robustrecon.data._torchvision import models
 
     network: nn.Module = models.resnet18(num_classes=10)
-    network.conv1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False)
-    network.maxpool = nn.Identity()
+    network.conv1 = nn.Conv2d(channels, 64, 3, 2, 1, bias=False)
+    if channels > 1:
+        network.maxpool = nn.Identity()
     return network
 
 
-LETTERS, CIFAR = "emnist-letters", "cifar10-images"
+def _shufflenet() -> nn.Module:
+    """torchvision's ShuffleNet V2 ×0.5; its first convolution is of stride 1, for grey images."""
+    from robustrecon.data._torchvision import models
+
+    network = models.shufflenet_v2_x0_5(num_classes=10)
+    network.conv1[0] = nn.Conv2d(1, 24, 3, 1, 1, bias=False)
+    return network
+
+
+def _logistic() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+def _logistic_regression() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=0.01, max_iter=100)
+
+
+def _mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+
+
+def _mlp_classifier() -> Any:
+    from sklearn.neural_network import MLPClassifier
+
+    return MLPClassifier((256,), early_stopping=True, max_iter=15, random_state=0)
+
+
+DIGITS, LETTERS, CIFAR = "mnist", "emnist-letters", "cifar10-images"
 CIFAR_EPS, CIFAR_MEAN, CIFAR_STD = 8 / 255, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)  # as is usual for CIFAR-10
 INK = {"steepness": 20.0}  # for ink on paper
 PIXELS, STAGE, BLOCKS = "pixels", "layer:model.2", "layer:model.layer2"  # targets of a drawer
 STYLE = {"style_dim": 64}  # natural images have more of it
 
+SOME = 20_000  # images
+_resnet18_grey = partial(_resnet18, 1)
+
 NETWORKS = {
+    "digits-logistic": Network(DIGITS, _logistic, 0.0, 1.0, images=SOME, estimator=_logistic_regression),
+    "digits-mlp": Network(DIGITS, _mlp, 0.0, 1.0, images=SOME, estimator=_mlp_classifier),
+    "digits-resnet18": Network(DIGITS, _resnet18_grey, grafted.MEAN, grafted.STD, epochs=2, images=SOME),
+    "digits-shufflenet": Network(DIGITS, _shufflenet, grafted.MEAN, grafted.STD, epochs=2, images=SOME),
     "letters-cnn": Network(LETTERS, _letters_cnn, 0.172, 0.331, epochs=2),
     "small-cnn": Network(CIFAR, _small_cnn, CIFAR_MEAN, CIFAR_STD, epochs=12, augment=True),
     "resnet18": Network(CIFAR, _resnet18, CIFAR_MEAN, CIFAR_STD, epochs=12, augment=True),
@@ -121,7 +164,7 @@ FEW_STEPS = {"attack_steps": 3}  # of the adversary in training, which these cla
 NO_NOISE = {"noise": 0.0}
 _AS_REFINED = {"margin_gap": 3.0, "distortion": 1.0, "pair_share": 0.25, "ramp": 0.35}
 DRAWERS = {
-    "digits-robust": Drawer("grafted:classifier", "mnist", "robust", 6, 0.32, PIXELS, INK, _AS_REFINED),
+    "digits-robust": Drawer("grafted:classifier", DIGITS, "robust", 6, 0.32, PIXELS, INK, _AS_REFINED),
     "letters-robust": Drawer("grafts:letters_cnn", LETTERS, "robust", 2, 0.22, PIXELS, INK),
     "small-cnn-pixels-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 4, options=STYLE),
     "small-cnn-pixels-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 3, CIFAR_EPS, PIXELS, STYLE, FEW_STEPS),
@@ -154,6 +197,19 @@ def graft_of(name: str) -> nn.Module:
     return load(_made(name, FOLDER / name), made)
 
 
+def with_shipped_drawer(name: str) -> nn.Module:
+    """The classifier of `NETWORKS` called `name` beside a shipped drawer, without any training."""
+    return graft(classifier(name), grafted.DRAWER)
+
+
+digits_logistic = partial(classifier, "digits-logistic")
+digits_mlp = partial(classifier, "digits-mlp")
+digits_resnet18 = partial(classifier, "digits-resnet18")
+digits_shufflenet = partial(classifier, "digits-shufflenet")
+digits_logistic_grafted = partial(with_shipped_drawer, "digits-logistic")
+digits_mlp_grafted = partial(with_shipped_drawer, "digits-mlp")
+digits_resnet18_grafted = partial(with_shipped_drawer, "digits-resnet18")
+digits_shufflenet_grafted = partial(with_shipped_drawer, "digits-shufflenet")
 letters_cnn = partial(classifier, "letters-cnn")
 small_cnn = partial(classifier, "small-cnn")
 resnet18 = partial(classifier, "resnet18")
@@ -178,7 +234,13 @@ def train_classifier(name: str, data: Dataset) -> None:
     network = NETWORKS[name]
     torch.manual_seed(0)
     model = Normalized(network.make(), network.mean, network.std)
-    fit(model, data.train, network.epochs, augment=network.augment)
+    part = data.train if network.images is None else data.train.head(network.images)
+    if network.estimator is None:
+        fit(model, part, network.epochs, augment=network.augment)
+    else:
+        fitted = network.estimator().fit(part.x.flatten(1).numpy(), part.y.numpy())
+        after_flatten = nn.Sequential(*list(model.model.children())[1:])
+        after_flatten.load_state_dict(from_sklearn(fitted).layers.state_dict())
     save(model.model, FOLDER / f"{name}.safetensors")
     print(f"{name}: accuracy {accuracy(model, data.calibration):.1%} of {len(data.calibration):,}", flush=True)
 
