@@ -102,14 +102,22 @@ def _small_cnn() -> nn.Module:
     return _cnn((3, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), n_classes=10)
 
 
-def _resnet18(channels: int = 3) -> nn.Module:
-    """torchvision's ResNet-18; its first convolution is 3×3 of stride 2. In colour, no pooling follows it."""
+def _resnet18() -> nn.Module:
+    """torchvision's ResNet-18; its first convolution is 3×3 of stride 2, and no pooling follows it."""
     from robustrecon.data._torchvision import models
 
     network: nn.Module = models.resnet18(num_classes=10)
-    network.conv1 = nn.Conv2d(channels, 64, 3, 2, 1, bias=False)
-    if channels > 1:
-        network.maxpool = nn.Identity()
+    network.conv1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+
+
+def _mobilenet() -> nn.Module:
+    """torchvision's MobileNetV3-Small; its first convolution is of stride 1, for grey images."""
+    from robustrecon.data._torchvision import models
+
+    network: nn.Module = models.mobilenet_v3_small(num_classes=10)
+    network.features[0][0] = nn.Conv2d(1, 16, 3, 1, 1, bias=False)  # type: ignore[index]
     return network
 
 
@@ -149,12 +157,11 @@ PIXELS, STAGE, BLOCKS = "pixels", "layer:model.2", "layer:model.layer2"  # targe
 STYLE = {"style_dim": 64}  # natural images have more of it
 
 SOME = 20_000  # images
-_resnet18_grey = partial(_resnet18, 1)
 
 NETWORKS = {
     "digits-logistic": Network(DIGITS, _logistic, 0.0, 1.0, images=SOME, estimator=_logistic_regression),
     "digits-mlp": Network(DIGITS, _mlp, 0.0, 1.0, images=SOME, estimator=_mlp_classifier),
-    "digits-resnet18": Network(DIGITS, _resnet18_grey, grafted.MEAN, grafted.STD, epochs=2, images=SOME),
+    "digits-mobilenet": Network(DIGITS, _mobilenet, grafted.MEAN, grafted.STD, epochs=2, images=SOME),
     "digits-shufflenet": Network(DIGITS, _shufflenet, grafted.MEAN, grafted.STD, epochs=2, images=SOME),
     "letters-cnn": Network(LETTERS, _letters_cnn, 0.172, 0.331, epochs=2),
     "small-cnn": Network(CIFAR, _small_cnn, CIFAR_MEAN, CIFAR_STD, epochs=12, augment=True),
@@ -204,11 +211,11 @@ def with_shipped_drawer(name: str) -> nn.Module:
 
 digits_logistic = partial(classifier, "digits-logistic")
 digits_mlp = partial(classifier, "digits-mlp")
-digits_resnet18 = partial(classifier, "digits-resnet18")
+digits_mobilenet = partial(classifier, "digits-mobilenet")
 digits_shufflenet = partial(classifier, "digits-shufflenet")
 digits_logistic_grafted = partial(with_shipped_drawer, "digits-logistic")
 digits_mlp_grafted = partial(with_shipped_drawer, "digits-mlp")
-digits_resnet18_grafted = partial(with_shipped_drawer, "digits-resnet18")
+digits_mobilenet_grafted = partial(with_shipped_drawer, "digits-mobilenet")
 digits_shufflenet_grafted = partial(with_shipped_drawer, "digits-shufflenet")
 letters_cnn = partial(classifier, "letters-cnn")
 small_cnn = partial(classifier, "small-cnn")

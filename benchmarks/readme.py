@@ -54,7 +54,7 @@ CLASSIFIERS = {
         for title, name in {
             "logistic regression of scikit-learn": "logistic",
             "multilayer perceptron of scikit-learn": "mlp",
-            "ResNet-18 of torchvision": "resnet18",
+            "MobileNetV3-Small of torchvision": "mobilenet",
             "ShuffleNet V2 of torchvision": "shufflenet",
         }.items()
     },
