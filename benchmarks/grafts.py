@@ -117,7 +117,7 @@ def _mobilenet() -> nn.Module:
     from robustrecon.data._torchvision import models
 
     network: nn.Module = models.mobilenet_v3_small(num_classes=10)
-    network.features[0][0] = nn.Conv2d(1, 16, 3, 1, 1, bias=False)  # type: ignore[index]
+    network.features[0][0] = nn.Conv2d(1, 16, 3, 1, 1, bias=False)  # type: ignore[index, assignment]
     return network
 
 
