@@ -149,7 +149,7 @@ def table(found: Sequence[Cost]) -> str:
     said = (
         f"Seconds for one image of {SHAPE[1]}×{SHAPE[2]} colour pixels beside a ResNet-18, in brackets the same in "
         f"passes of the classifier; one thread of a CPU, float32, random weights; medians of {REPEATS}, single runs "
-        f"from {ONCE_FROM} labels compared on. One drawing includes classifier and encoder. The peak is that of a whole "
+        f"from {ONCE_FROM} labels compared on. One drawing includes classifier and encoder. The peak is of a whole "
         f"process, PyTorch included. The machine was busy ({min(loads):.1f} to {max(loads):.1f} processes a "
         f"core), so the times are upper bounds; what took more than {LIMIT // 60} minutes is not measured."
     )
