@@ -77,6 +77,12 @@ def graft(
             help="For training: what the drawer explains, pixels (the default) or layer:NAME of the classifier's."
         ),
     ] = None,
+    style_from: Annotated[
+        str | None,
+        typer.Option(
+            help="For training: where the drawer finds the style, pixels or layer:NAME; what it explains by default."
+        ),
+    ] = None,
     top_labels: Annotated[
         int, typer.Option(help="Compute the energies of so many labels beside the predicted one; 0 for all.")
     ] = 0,
@@ -111,7 +117,7 @@ def graft(
     shape = None if image_shape is None else _shape(image_shape)
     if ":" not in classifier:
         raise InputError(f"classifier: got {classifier!r}, must be module:factory")
-    settings = _given(recipe=recipe, epochs=epochs, eps=eps, target=target)
+    settings = _given(recipe=recipe, epochs=epochs, eps=eps, target=target, style_from=style_from)
     options = _given(style_dim=style_dim, width=width, steepness=steepness)
     given = [*settings, *options, *(["resume"] if resume else [])]
     if data is None and given:

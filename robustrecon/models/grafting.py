@@ -124,7 +124,7 @@ def rebuilt(
     if not isinstance(described.get("drawer"), Mapping):
         raise InputError("drawer: is one of your own; model=graft(classifier, drawer) must be given in Python")
     image_shape, drawer_shape = (_checked_shape(described.get(name, ())) for name in ("image_shape", "drawer_shape"))
-    options = {name: described[name] for name in ("layer", "top_labels") if name in described}
+    options = {name: described[name] for name in ("layer", "top_labels", "style_from") if name in described}
     drawer, labels = build(described["drawer"]), described.get("labels", ())
     model = Grafted(made, drawer, labels, image_shape, drawer_shape, **options)
     model.config["classifier"] = classifier if isinstance(classifier, str) else described.get("classifier")

@@ -56,6 +56,9 @@ class PairObjective(ContrastiveObjective):
     def _seen(self, x: Tensor) -> Tensor:
         return self._pair.for_drawer(x)
 
+    def _target(self, x: Tensor) -> Tensor:
+        return self._pair.target(x)
+
     def _adversarial(self, x: Tensor, y: Tensor, eps: float) -> Tensor:
         n_pair = round(self.options.pair_share * len(x))
 
