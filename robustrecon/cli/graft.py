@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ..models.grafted import Grafted
     from ..types import ImageShape
 
-MISSED_ON = 500  # calibration images
-
 
 def graft(
     classifier: Annotated[
@@ -172,6 +170,7 @@ def _trained(
     """The classifier beside a drawer that is trained for it in the folder `out`."""
     from dataclasses import replace
 
+    from .. import checkpoint
     from ..data import load_data
     from ..training import graft as train_beside
     from ..training import load_recipe
@@ -184,9 +183,11 @@ def _trained(
         grafted = train_beside(
             module, dataset, recipe=recipe, top_labels=top_labels, out=out, made_by=classifier, **training, **run
         )
-    if top_labels:
-        missed = grafted.minimum_missed(dataset.calibration.head(MISSED_ON).x)
-        print(f"the label of the lowest energy is not among the {top_labels} for {missed:.2%} of calibration images")
+    if missed := checkpoint.load(out).card.get("minimum_missed"):
+        print(
+            f"the label of the lowest energy is not among the {top_labels} for {missed['calibration']:.2%} of "
+            f"{missed['n']} calibration images"
+        )
     return grafted
 
 
