@@ -2,9 +2,10 @@
 
 python -m benchmarks.graft_cost --out results/grafted
 
-Expected time: 15 minutes on one core. Weights are random, which changes no cost; the classifier is a ResNet-18. Each
-figure is taken in a process of its own, whose peak memory is read at its end, and written at once: a killed run goes on
-where it was. What takes more than 15 minutes is left out. Writes cost.json and cost.md.
+Expected time: 15 minutes on one core. Weights are random, which changes no cost; the classifier is a ResNet-18. Seconds
+are those of the processor, which other work on the machine changes less than those of a clock. Each figure is taken in
+a process of its own, whose peak memory is read at its end, and written at once: a killed run goes on where it was. What
+takes more than 15 minutes is left out. Writes cost.json and cost.md.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ REPEATS = 3  # of what compares fewer labels than `ONCE_FROM`
 ONCE_FROM = 100
 LIMIT = 900  # seconds for one figure
 CONFIGURATIONS = ((10, 5), (10, 0), (100, 20), (100, 0), (1000, 20), (1000, 0))  # classes, top labels
-WORK = ("classifier", "drawing", "scoring", "gradient")
+NOT_MEASURED = "not measured"
+WORK = ("drawing", "scoring", "gradient")
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class Cost:
 
     Attributes:
         n_classes, top_labels: of the graft.
-        work: the "classifier" alone, one "drawing" (classifier, encoder and the energy of one label), "scoring" (logits
-            and energies), or the same with the "gradient" in the image.
+        work: one "drawing" (classifier, encoder and the energy of one label), "scoring" (logits and energies), or the
+            same with the "gradient" in the image.
         runs: how often it was done.
-        seconds: for one image.
+        seconds: of the processor, for one image.
+        classifier: the same for one pass of the classifier, just before and after; a median.
         peak: MB of memory of the process at most.
         load: how many processes a core wanted to run meanwhile, this one included; a mean of the last minute.
     """
@@ -57,6 +60,7 @@ class Cost:
     work: str
     runs: int
     seconds: float
+    classifier: float
     peak: float
     load: float
 
@@ -112,54 +116,62 @@ def measure(n_classes: int, top_labels: int, work: str) -> Cost:
         torch.autograd.grad(logits.sum() + energies.sum(), x_adv)
 
     done: dict[str, Callable[[], object]] = {
-        "classifier": torch.no_grad()(lambda: pair(x)),
         "drawing": torch.no_grad()(lambda: pair.logits_and_energies(x, lambda logits: logits.argmax(1, keepdim=True))),
         "scoring": torch.no_grad()(lambda: pair.logits_and_energies(x)),
         "gradient": gradient,
     }
-    often = 1 if work in WORK[2:] and (top_labels + 1 if top_labels else n_classes) >= ONCE_FROM else REPEATS
-    seconds = _seconds(done[work], often)
+    alone = torch.no_grad()(lambda: pair(x))
+    often = 1 if work != "drawing" and (top_labels + 1 if top_labels else n_classes) >= ONCE_FROM else REPEATS
+    before, taken, after = _seconds(alone, REPEATS), _seconds(done[work], often), _seconds(alone, REPEATS)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Cost(n_classes, top_labels, work, often, seconds, peak, os.getloadavg()[0] / (os.cpu_count() or 1))
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return Cost(n_classes, top_labels, work, often, median(taken), median([*before, *after]), peak, load)
 
 
-def _seconds(work: Callable[[], object], often: int) -> float:
+def _seconds(work: Callable[[], object], often: int) -> list[float]:
     taken = []
     for _ in range(often + (often > 1)):  # the first one warms up
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        taken.append(time.perf_counter() - started)
-    return median(taken[1:] or taken)
+        taken.append(time.process_time() - started)
+    return taken[1:] or taken
 
 
 def table(found: Sequence[Cost]) -> str:
     """A row a configuration; seconds, and how many passes of the classifier that is."""
     costs = {each.cell: each for each in found}
-    head = ["classes", "labels compared", "classifier", "one drawing", "scoring", "with gradient", "drawings to score"]
-    lines = [[*head, "peak memory"]]
+    head = ["classes", "labels compared", "one drawing", "scoring", "with gradient", "drawings to score", "peak memory"]
+    lines = [head]
     for n_classes, top_labels in CONFIGURATIONS:
-        one, drawing, *others = (costs.get((n_classes, top_labels, work)) for work in WORK)
-        shown = [_seconds_and_passes(each, one) for each in (drawing, *others)]
-        per_drawing = f"{others[0].seconds / drawing.seconds:.1f}" if drawing and others[0] else "not measured"
-        peak = max((each.peak for each in (one, drawing, *others) if each), default=0)
-        compared = f"predicted + {top_labels}" if top_labels else "all"
-        first = "not measured" if one is None else f"{one.seconds:.2f} s"
-        lines.append([f"{n_classes:,}", compared, first, *shown, per_drawing, f"{peak:,.0f} MB"])
-    loads = [each.load for each in found]
+        row = [costs.get((n_classes, top_labels, work)) for work in WORK]
+        drawing, scoring, _ = row
+        drawings = f"{scoring.seconds / drawing.seconds:.1f}" if drawing and scoring else NOT_MEASURED
+        peak = max((each.peak for each in row if each), default=None)
+        lines.append(
+            [
+                f"{n_classes:,}",
+                f"predicted + {top_labels}" if top_labels else "all",
+                *(_shown(each) for each in row),
+                drawings,
+                NOT_MEASURED if peak is None else f"{peak:,.0f} MB",
+            ]
+        )
+    loads, passes = [each.load for each in found], [each.classifier for each in found]
     said = (
-        f"Seconds for one image of {SHAPE[1]}×{SHAPE[2]} colour pixels beside a ResNet-18, in brackets the same in "
-        f"passes of the classifier; one thread of a CPU, float32, random weights; medians of {REPEATS}, single runs "
-        f"from {ONCE_FROM} labels compared on. One drawing includes classifier and encoder. The peak is of a whole "
-        f"process, PyTorch included. The machine was busy ({min(loads):.1f} to {max(loads):.1f} processes a "
-        f"core), so the times are upper bounds; what took more than {LIMIT // 60} minutes is not measured."
+        f"Processor seconds for one image of {SHAPE[1]}×{SHAPE[2]} colour pixels beside a ResNet-18, in brackets the "
+        f"same in passes of the classifier ({median(passes):.2f} s in the median); one thread, float32, random weights; "
+        f"medians of {REPEATS}, single runs from {ONCE_FROM} labels compared on. One drawing includes classifier and "
+        "encoder. The peak is of a whole process, PyTorch included. The machine was busy with other work "
+        f"({min(loads):.1f} to {max(loads):.1f} processes a core), which makes times longer and uneven; what took more "
+        f"than {LIMIT // 60} minutes is not measured."
     )
     return f"{grid(lines)}\n\n{textwrap.fill(said, 120, break_on_hyphens=False)}"
 
 
-def _seconds_and_passes(cost: Cost | None, classifier: Cost | None) -> str:
-    if cost is None or classifier is None:
-        return "not measured"
-    return f"{cost.seconds:.2f} s ({cost.seconds / classifier.seconds:,.0f})"
+def _shown(cost: Cost | None) -> str:
+    if cost is None:
+        return NOT_MEASURED
+    return f"{cost.seconds:.2f} s ({cost.seconds / cost.classifier:,.1f})"
 
 
 if __name__ == "__main__":
