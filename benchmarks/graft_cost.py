@@ -159,7 +159,7 @@ def table(found: Sequence[Cost]) -> str:
     loads, passes = [each.load for each in found], [each.classifier for each in found]
     said = (
         f"Processor seconds for one image of {SHAPE[1]}×{SHAPE[2]} colour pixels beside a ResNet-18, in brackets the "
-        f"same in passes of the classifier ({median(passes):.2f} s in the median); one thread, float32, random weights; "
+        f"same in passes of the classifier ({median(passes):.2f} s in the median); one thread, random weights; "
         f"medians of {REPEATS}, single runs from {ONCE_FROM} labels compared on. One drawing includes classifier and "
         "encoder. The peak is of a whole process, PyTorch included. The machine was busy with other work "
         f"({min(loads):.1f} to {max(loads):.1f} processes a core), which makes times longer and uneven; what took more "
