@@ -20,7 +20,7 @@ from robustrecon.bench.report.suite import SuiteReport
 from robustrecon.bench.worst_case import WorstCase, worst_case
 from robustrecon.files import atomic_write
 
-from . import forced, graft_tables, nonsense
+from . import forced, graft_cost, graft_tables, nonsense
 from .graft_tables import System
 from .speed.report import SpeedReport
 from .speed.tables import tables
@@ -168,6 +168,11 @@ def forced_table(results: Path) -> str:
     return forced.table(forced.read(results / "grafted" / "forced.json"))
 
 
+def graft_cost_table(results: Path) -> str:
+    """Seconds and memory an image at 224 pixels: results/grafted/cost.json."""
+    return graft_cost.table(graft_cost.read(results / "grafted" / "cost.json"))
+
+
 def _worst_cases(reports: Sequence[Path]) -> str:
     rows = [
         [
@@ -250,6 +255,7 @@ TABLES = {
     "cifar": cifar_table,
     "nonsense": nonsense_table,
     "forced": forced_table,
+    "graft cost": graft_cost_table,
     "results": results_tables,
     "speed": speed_table,
 }

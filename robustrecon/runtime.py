@@ -134,12 +134,12 @@ class Progress:
 
 
 def recorded(
-    watched: Sequence[nn.Module], model: nn.Module, x: Tensor, *, inputs: bool = False
+    watched: Sequence[nn.Module], model: Callable[[Tensor], Any], x: Tensor, *, inputs: bool = False
 ) -> tuple[Any, list[Tensor]]:
     """What `model` gives for images x, and what its modules `watched` gave on the way, in the order of their calls.
 
     Args:
-        watched: sub-modules of `model`.
+        watched: modules that `model` calls.
         model: called once, with x.
         x: (B, C, H, W).
         inputs: record what the modules took instead, the first argument.

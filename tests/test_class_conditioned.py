@@ -69,7 +69,7 @@ def test_the_front_end_hides_small_changes_of_black_and_white_images_and_is_undo
     model, x = net(steepness=20.0), (images() > 0.5).float()
     changed = x + 0.2 * (1 - 2 * x)
     assert (model.class_energies(changed) - model.class_energies(x)).abs().max() < 0.1 * model.class_energies(x).min()
-    torch.testing.assert_close(model._seen(torch.tensor([0.0, 0.5, 1.0])), torch.tensor([0.0, 0.5, 1.0]))
+    torch.testing.assert_close(model._steep(torch.tensor([0.0, 0.5, 1.0])), torch.tensor([0.0, 0.5, 1.0]))
     drawn = model.reconstruct(images())
     assert drawn.min() >= 0
     assert drawn.max() <= 1

@@ -17,7 +17,7 @@ from robustrecon.data import Dataset
 from robustrecon.models.grafted import Grafted
 from robustrecon.runtime import seeded
 from robustrecon.training import Recipe
-from robustrecon.training.grafting import drawer_recipe
+from robustrecon.training.grafting import _new_pair, drawer_recipe
 from robustrecon.training.objectives import build
 from robustrecon.training.recipes import load_recipe
 
@@ -49,20 +49,34 @@ def classifier() -> nn.Module:
     return Convolutional().eval()
 
 
-@pytest.mark.parametrize("target", ["pixels", "layer:1"])
+@pytest.mark.parametrize(
+    ("target", "style_from"),
+    [
+        ("pixels", None),
+        ("layer:1", None),
+        ("pixels", "layer:1"),
+        ("layer:1", "pixels"),
+    ],
+)
 def test_the_drawer_is_trained_and_the_classifier_is_not(
-    few: Dataset, tmp_path: Path, classifier: nn.Module, target: str
+    few: Dataset, tmp_path: Path, classifier: nn.Module, target: str, style_from: str | None
 ) -> None:
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     logits = classifier(few.test.x)
-    pair = robustrecon.graft(classifier, few, recipe=TINY, target=target, out=tmp_path, progress=False)
+    options = {"target": target, "style_from": style_from, "drawer_options": {"width": 4}}
+    options["top_labels"] = 3 if style_from else 0
+    pair = robustrecon.graft(classifier, few, recipe=TINY, out=tmp_path, progress=False, **options)  # type: ignore[arg-type]
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
     assert all(parameter.requires_grad for parameter in classifier.parameters())
     assert torch.equal(pair(few.test.x), logits)
     with seeded(0):
         untrained = models.ClassConditionedAutoencoder(**pair.drawer.config).state_dict()
     assert not any(torch.equal(value, untrained[name]) for name, value in pair.drawer.named_parameters())
-    loaded = models.load(tmp_path, classifier)
+    loaded, card = models.load_with_card(tmp_path, classifier)
+    assert ("minimum_missed" in card) == (style_from is not None)
+    if style_from is not None:
+        x = few.calibration.x[:500]
+        assert card["minimum_missed"] == {"calibration": pair.minimum_missed(x), "n": len(x)}
     torch.testing.assert_close(loaded.class_energies(few.test.x), pair.class_energies(few.test.x))
     assert DefendedClassifier(pair).calibrate(few.calibration.x, alpha=0.1).predict(few.test.x).shape == (20,)
 
@@ -89,6 +103,38 @@ def test_a_layer_is_standardised_and_has_a_gradient_through_the_classifier(few: 
     torch.testing.assert_close(energies, pair.class_energies(x))
     assert torch.autograd.grad(energies.sum(), x)[0].flatten(1).norm(dim=1).min() > 0
     assert not hasattr(pair, "reconstruct")  # what it draws is no image
+
+
+@pytest.mark.parametrize(("target", "style"), [("pixels", "layer:1"), ("layer:1", "pixels"), ("layer:1", "layer:0")])
+def test_the_style_is_found_elsewhere_than_in_what_is_explained(
+    few: Dataset, classifier: nn.Module, target: str, style: str
+) -> None:
+    x, shapes = few.test.x, {"pixels": (1, 28, 28), "layer:0": (2, 7, 7), "layer:1": (2, 7, 7)}
+    output = "sigmoid" if target == "pixels" else "linear"
+    drawer = models.ClassConditionedAutoencoder(
+        10, image_shape=shapes[target], width=4, output=output, style_shape=shapes[style]
+    )
+    layer = None if target == "pixels" else "1"
+    pair = Grafted(classifier, drawer, range(10), (1, 28, 28), shapes[target], layer, style_from=style)
+    pair.standardise(few.train.x)
+    convolved = classifier[0](x)  # type: ignore[index]
+    features = convolved if style == "layer:0" else convolved.tanh()
+    seen = few.test.x if style == "pixels" else (features - pair.style_mean) / pair.style_std
+    explained = x if layer is None else (convolved.tanh() - pair.mean) / pair.std
+    logits, code = drawer.encode(torch.cat([torch.zeros_like(explained).flatten(1), seen.flatten(1)], 1))
+    drawn = drawer.decode(torch.eye(10)[3].expand(20, -1), code)
+    expected = (drawn - explained).square().flatten(1).sum(1)
+    torch.testing.assert_close(pair.class_energies(x)[:, 3], expected)
+    torch.testing.assert_close(drawer(pair.for_drawer(x)), logits)
+    assert hasattr(pair, "reconstruct") == (target == "pixels")
+    with pytest.raises(InputError, match=r"x: shape is \(20, 1, 28, 28\), must be \(B, "):
+        drawer(x)
+
+
+def test_the_style_is_that_of_the_target_by_default(few: Dataset, classifier: nn.Module) -> None:
+    default, named = (_new_pair(classifier, few, "layer:1", each, {}, {}, 0) for each in (None, "layer:1"))
+    assert named.config == default.config
+    assert not any(name.startswith("style") for name, _ in named.named_buffers())
 
 
 def test_adversarial_images_of_the_pair_mislead_the_classifier(few: Dataset) -> None:
@@ -155,6 +201,9 @@ def test_what_is_wrong_is_said_before_anything_is_written(few: Dataset, tmp_path
     for arguments, message in (
         ({"target": "layer:9"}, "layer"),
         ({"target": "layer:4"}, r"target: the layer 4 gives \(10,\), must give"),
+        ({"style_from": "layer:9"}, "layer"),
+        ({"style_from": "layer:4"}, r"style_from: the layer 4 gives \(10,\), must give"),
+        ({"style_from": "features"}, "style_from: got 'features', must be 'pixels' or 'layer:NAME'"),
         ({"target": "features"}, "target: got 'features', must be 'pixels' or 'layer:NAME'"),
         ({"labels": [0, 1]}, "labels, image_shape, allow_loss, x: must be left out"),
         ({"drawer_options": {"width": 0}}, "width: got 0"),
@@ -164,6 +213,8 @@ def test_what_is_wrong_is_said_before_anything_is_written(few: Dataset, tmp_path
             robustrecon.graft(classifier, few, out=out, **arguments)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="classifier: gave 3 logits, must give 10"):
         robustrecon.graft(Linear(3, (1, 28, 28)).eval(), few, out=out)
+    with pytest.raises(InputError, match="style_from: is for training a drawer"):
+        robustrecon.graft(classifier, "robust/digits", style_from="pixels")
     with pytest.raises(InputError, match="recipe: is for training a drawer"):
         robustrecon.graft(classifier, "robust/digits", recipe="robust")
     assert not out.exists()

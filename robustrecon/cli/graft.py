@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ..models.grafted import Grafted
     from ..types import ImageShape
 
-MISSED_ON = 500  # calibration images
-
 
 def graft(
     classifier: Annotated[
@@ -77,6 +75,12 @@ def graft(
             help="For training: what the drawer explains, pixels (the default) or layer:NAME of the classifier's."
         ),
     ] = None,
+    style_from: Annotated[
+        str | None,
+        typer.Option(
+            help="For training: where the drawer finds the style, pixels or layer:NAME; what it explains by default."
+        ),
+    ] = None,
     top_labels: Annotated[
         int, typer.Option(help="Compute the energies of so many labels beside the predicted one; 0 for all.")
     ] = 0,
@@ -118,7 +122,7 @@ def graft(
     shape = None if image_shape is None else _shape(image_shape)
     if ":" not in classifier:
         raise InputError(f"classifier: got {classifier!r}, must be module:factory")
-    settings = _given(recipe=recipe, epochs=epochs, eps=eps, target=target)
+    settings = _given(recipe=recipe, epochs=epochs, eps=eps, target=target, style_from=style_from)
     options = _given(style_dim=style_dim, width=width, steepness=steepness)
     given = [*settings, *options, *(["resume"] if resume else [])]
     if data is None and given:
@@ -172,6 +176,7 @@ def _trained(
     """The classifier beside a drawer that is trained for it in the folder `out`."""
     from dataclasses import replace
 
+    from .. import checkpoint
     from ..data import load_data
     from ..training import graft as train_beside
     from ..training import load_recipe
@@ -184,9 +189,11 @@ def _trained(
         grafted = train_beside(
             module, dataset, recipe=recipe, out=out, made_by=classifier, **settings, **training, **run
         )
-    if top_labels := settings["top_labels"]:
-        missed = grafted.minimum_missed(dataset.calibration.head(MISSED_ON).x)
-        print(f"the label of the lowest energy is not among the {top_labels} for {missed:.2%} of calibration images")
+    if missed := checkpoint.load(out).card.get("minimum_missed"):
+        print(
+            f"the label of the lowest energy is not among the {settings['top_labels']} for {missed['calibration']:.2%} "
+            f"of {missed['n']} calibration images"
+        )
     return grafted
 
 

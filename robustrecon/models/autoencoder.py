@@ -41,6 +41,7 @@ class Autoencoder(EnergyModel):
         logits, style = self.encode(x)
         return logits, style, self.decode(one_hot(labels, self.n_classes).to(style.dtype), style)
 
-    def _check_shape(self, x: Tensor) -> None:
-        if tuple(x.shape[1:]) != self.image_shape:
-            raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, {', '.join(map(str, self.image_shape))})")
+    def _check_shape(self, x: Tensor, shape: tuple[int, ...] | None = None) -> None:
+        shape = shape or self.image_shape
+        if tuple(x.shape[1:]) != shape:
+            raise InputError(f"x: shape is {tuple(x.shape)}, must be (B, {', '.join(map(str, shape))})")

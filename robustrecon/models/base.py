@@ -133,3 +133,7 @@ class Pair(Protocol):
     def for_drawer(self, x: Tensor) -> Tensor:
         """What the drawer sees of images x (B, C, H, W)."""
         ...
+
+    def target(self, x: Tensor) -> Tensor:
+        """What the drawer explains of images x (B, C, H, W), and draws."""
+        ...

@@ -6,7 +6,8 @@ It scales with the image and with the number of classes, which the style-memory 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -46,6 +47,8 @@ class ClassConditionedAutoencoder(Autoencoder):
             energies then see what comes out. It takes small changes from images that are nearly black and white. 0 for
             none: natural images.
         output: "sigmoid" (pixels in [0, 1]) or "linear".
+        style_shape: (C', H', W'), sides of at least 4, where the encoder sees another thing than what is drawn; then x,
+            of all methods, is (B, C·H·W + C'·H'·W'), made by `packed`, and `steepness` is for what is drawn alone.
 
     Raises:
         InputError: an argument out of its range.
@@ -61,9 +64,11 @@ class ClassConditionedAutoencoder(Autoencoder):
         width: int = 32,
         steepness: float = 0.0,
         output: str = "sigmoid",
+        style_shape: Sequence[int] | None = None,
     ) -> None:
         settings = {"style_dim": style_dim, "width": width, "steepness": steepness, "output": output}
-        super().__init__(n_classes, image_shape, **settings)
+        other = {} if style_shape is None else {"style_shape": list(style_shape)}
+        super().__init__(n_classes, image_shape, **settings, **other)
         for name, value in {"style_dim": style_dim, "width": width}.items():
             if value < 1:
                 raise InputError(f"{name}: got {value}, must be at least 1")
@@ -73,36 +78,29 @@ class ClassConditionedAutoencoder(Autoencoder):
             raise InputError(f"output: got {output!r}, must be 'sigmoid' or 'linear'")
         if steepness and output == "linear":
             raise InputError(f"steepness: got {steepness}, must be 0 where the output is linear")
-        channels, *size = self.image_shape
-        if min(size) < 4:
-            raise InputError(f"image_shape: got {self.image_shape}, height and width must be at least 4")
-        sizes = [tuple(size), _halved(size)]
-        while max(sizes[-1]) > LARGEST_GRID:
-            sizes.append(_halved(sizes[-1]))
-        widths = [min(2**stage, WIDEST) * width for stage in range(len(sizes) - 1)]
-        pairs = list(itertools.pairwise(widths))  # channels around each stage but the first
-        self.style_dim, self._grid = style_dim, sizes[-1]
-        features = widths[-1] * sizes[-1][0] * sizes[-1][1]
-        self._activations = sum(w * h * v for w, (h, v) in zip([channels, *widths], sizes, strict=True))
+        self.style_shape = None if style_shape is None else tuple(style_shape)
+        seen, drawn = _Stages(self.style_shape or self.image_shape, width), _Stages(self.image_shape, width)
+        self.style_dim, self._grid = style_dim, drawn.sizes[-1]
+        self._activations = max(seen.activations, drawn.activations)
 
-        self.first = FirstConvolution(channels, widths[0])
-        self.further = nn.ModuleList(nn.Conv2d(a, b, KERNEL, stride=2, padding=2) for a, b in pairs)
-        self.dense = nn.Linear(features, HIDDEN)
+        self.first = FirstConvolution(seen.channels, width)
+        self.further = nn.ModuleList(nn.Conv2d(a, b, KERNEL, stride=2, padding=2) for a, b in seen.pairs)
+        self.dense = nn.Linear(seen.features, HIDDEN)
         self.head = nn.Linear(HIDDEN, n_classes + style_dim)
         self.undense1 = nn.Linear(style_dim, HIDDEN)
-        self.undense2 = nn.Linear(HIDDEN, features)
+        self.undense2 = nn.Linear(HIDDEN, drawn.features)
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(b, a, KERNEL, stride=2, padding=2, output_padding=(1 - up[0] % 2, 1 - up[1] % 2))
-            for (a, b), up in reversed(list(zip(pairs, sizes[1:], strict=False)))
+            for (a, b), up in reversed(list(zip(drawn.pairs, drawn.sizes[1:], strict=False)))
         )
-        self.last = LastUpsampling(widths[0], channels, self.image_shape[1:])
-        self.films = nn.ModuleList(_Film(n_classes, size) for size in (HIDDEN, *reversed(widths)))
+        self.last = LastUpsampling(width, drawn.channels, self.image_shape[1:])
+        self.films = nn.ModuleList(_Film(n_classes, size) for size in (HIDDEN, *reversed(drawn.widths)))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and style codes (B, style_dim) in [0, 1] of images (B, C, H, W)."""
-        self._check_shape(x)
-        h = relu(self.first(self._seen(x.contiguous(memory_format=torch.channels_last))), inplace=True)
+        seen = self._target_and_seen(x)[1].contiguous(memory_format=torch.channels_last)
+        h = relu(self.first(seen if self.style_shape else self._steep(seen)), inplace=True)
         for convolution in self.further:
             h = relu(convolution(h), inplace=True)
         h = relu(self.dense(h.permute(0, 2, 3, 1).flatten(1)), inplace=True)  # no copy of what is channels-last
@@ -147,7 +145,7 @@ class ClassConditionedAutoencoder(Autoencoder):
         pairs = self._pairs(x)
         images = max(1, pairs // labels.shape[1])
         for part in zip(x.split(images), style.split(images), labels.split(images), strict=True):
-            target, codes = self._seen(part[0]), part[1]
+            target, codes = self._steep(self._target_and_seen(part[0])[0]), part[1]
             yield (
                 checkpoint(self._errors, target, codes, chosen, use_reentrant=False)
                 if again
@@ -176,8 +174,18 @@ class ClassConditionedAutoencoder(Autoencoder):
             h = up(relu(_modulated(h, film), inplace=True))
         return self.last(relu(_modulated(h, others[-1]), inplace=True))
 
-    def _seen(self, x: Tensor) -> Tensor:
-        """Images as encoder and energies see them."""
+    def _target_and_seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is drawn (B, *image_shape), and what the encoder sees, the same or (B, *style_shape)."""
+        if self.style_shape is None:
+            self._check_shape(x)
+            return x, x
+        sizes = [math.prod(self.image_shape), math.prod(self.style_shape)]
+        self._check_shape(x, (sum(sizes),))
+        target, seen = x.split(sizes, dim=1)
+        return target.unflatten(1, self.image_shape), seen.unflatten(1, self.style_shape)
+
+    def _steep(self, x: Tensor) -> Tensor:
+        """Images as `steepness` lets them be seen."""
         if not (steepness := self.config["steepness"]):
             return x
         lowest = torch.sigmoid(torch.tensor(-steepness / 2)).item()
@@ -186,6 +194,40 @@ class ClassConditionedAutoencoder(Autoencoder):
     def _pairs(self, x: Tensor) -> int:
         """How many drawings are made at a time."""
         return max(1, int((CACHE if x.device.type == "cpu" else GPU_MEMORY) / self._activations))
+
+
+def packed(target: Tensor, seen: Tensor) -> Tensor:
+    """x (B, N) of a network with a `style_shape`, of what it draws (B, C, H, W) and what its encoder sees."""
+    return torch.cat([target.flatten(1), seen.flatten(1)], dim=1)
+
+
+class _Stages:
+    """Sizes and channels of the convolutions on images of a shape (C, H, W).
+
+    Attributes:
+        channels: C.
+        sizes: heights and widths, from the image's to the smallest.
+        widths: channels of each size but the first.
+        pairs: channels before and after each convolution but the first.
+        features: numbers of the smallest size.
+        activations: numbers of all sizes.
+
+    Raises:
+        InputError: a side below 4.
+    """
+
+    def __init__(self, shape: Sequence[int], width: int) -> None:
+        self.channels, *size = shape
+        if len(size) != 2 or min(size) < 4:
+            raise InputError(f"image_shape: got {tuple(shape)}, height and width must be at least 4")
+        self.sizes = [tuple(size), _halved(size)]
+        while max(self.sizes[-1]) > LARGEST_GRID:
+            self.sizes.append(_halved(self.sizes[-1]))
+        self.widths = [min(2**stage, WIDEST) * width for stage in range(len(self.sizes) - 1)]
+        self.pairs = list(itertools.pairwise(self.widths))
+        self.features = self.widths[-1] * math.prod(self.sizes[-1])
+        channels = [self.channels, *self.widths]
+        self.activations = sum(n * math.prod(side) for n, side in zip(channels, self.sizes, strict=True))
 
 
 class _Film(nn.Module):

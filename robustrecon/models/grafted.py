@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,10 +13,13 @@ from torch.nn.functional import interpolate
 from ..runtime import batched, device_of, dtype_of, evaluating, recorded
 from ..types import ImageShape, InputError, unknown_name
 from .base import EnergyModel, Labels
+from .class_conditioned import packed
 
 DETECTOR = "any_of(label_margin,0*free_energy,0*max_logit)"
 """Label margin against who changes the label; free energy and highest logit, of the least share of the false-alarm
 rate, reject what is a member of no class (results/grafted/nonsense.md). Equal shares would triple the robust risk."""
+
+PIXELS, LAYER = "pixels", "layer:"  # what a drawer can explain, or find the style in
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -41,6 +45,8 @@ class Grafted(EnergyModel):
         logit_weight: w of the drawer's own logits in the energies, E_k − w log q(k | x), where q is their softmax; then
             both heads of the drawer have to be misled. (Experts multiplied: G. Hinton, "Training Products of Experts
             by Minimizing Contrastive Divergence", Neural Computation 2002.) 0 for the drawing alone.
+        style_from: what the drawer's encoder sees where that is not what it explains: "pixels", or "layer:NAME", a
+            standardised output of the classifier again. The drawer then has a `style_shape`.
 
     Attributes:
         labels: (K,) int64.
@@ -52,8 +58,6 @@ class Grafted(EnergyModel):
     default_detector = DETECTOR
     labels: Tensor
     logit_weight: Tensor | None
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class Grafted(EnergyModel):
         layer: str | None = None,
         top_labels: int = 0,
         logit_weight: float = 0.0,
+        style_from: str | None = None,
     ) -> None:
         settings = {
             "labels": list(labels),
@@ -72,6 +77,7 @@ class Grafted(EnergyModel):
             "layer": layer,
             "top_labels": top_labels,
             "logit_weight": logit_weight,
+            "style_from": style_from,
         }
         parts = {"classifier": _described(classifier), "drawer": _described(drawer)}
         super().__init__(len(labels), image_shape, **settings, **parts)
@@ -83,18 +89,24 @@ class Grafted(EnergyModel):
             if value and not has_logits(drawer):
                 raise InputError(f"{name}: got {value}, must be 0 for a drawer without logits of its own")
         self.classifier, self.drawer, self.drawer_shape = classifier, drawer, drawer_shape
-        self.layer, self.top_labels = layer, top_labels
+        self.layer, self.top_labels, self.style_from = layer, top_labels, style_from
         # A buffer, so that a hash of the weights tells it.
         self.register_buffer("logit_weight", torch.tensor(float(logit_weight)) if logit_weight else None)
         self.register_buffer("labels", torch.tensor(labels))
+        self._watched: dict[str, nn.Module] = {}  # in a dictionary: they are the classifier's
         if layer is not None:
-            self._watched = (find_layer(classifier, layer),)  # in a tuple: it is the classifier's
-            self.register_buffer("mean", torch.zeros(drawer_shape[0], 1, 1))
-            self.register_buffer("std", torch.ones(drawer_shape[0], 1, 1))
+            self._watch("", layer, drawer_shape[0])
+        if style_from is not None:
+            style_shape = getattr(drawer, "style_shape", None)
+            if style_shape is None:
+                raise InputError(f"style_from: got {style_from!r}, must be None for a drawer without a style_shape")
+            if (style_layer := layer_of("style_from", style_from)) is not None:
+                self._watch("style_", style_layer, style_shape[0])
 
     def extra_repr(self) -> str:
         where = "" if self.layer is None else f", layer={self.layer!r}"
         where += "" if self.logit_weight is None else f", logit_weight={self.config['logit_weight']:g}"
+        where += "" if self.style_from is None else f", style_from={self.style_from!r}"
         return f"labels={self.labels.tolist()}, image_shape={self.image_shape}, drawer_shape={self.drawer_shape}{where}"
 
     def train(self, mode: bool = True) -> Grafted:
@@ -111,7 +123,7 @@ class Grafted(EnergyModel):
 
     def class_energies(self, x: Tensor) -> Tensor:
         """(B, K): how badly the drawer explains x under each of the classifier's labels; differentiable in x."""
-        if self.layer is None and not self.top_labels:
+        if not self._watched and not self.top_labels:
             return self._energies(self.for_drawer(x), self.labels.expand(len(x), -1))
         return self.logits_and_energies(x)[1]
 
@@ -161,26 +173,61 @@ class Grafted(EnergyModel):
         return reconstruct
 
     def for_drawer(self, x: Tensor) -> Tensor:
-        """What the drawer sees of images x (B, C, H, W): (B, *drawer_shape)."""
-        if self.layer is None:
-            return converted(x, self.drawer_shape).to(dtype_of(self.drawer))
+        """What the drawer sees of images x (B, C, H, W): (B, *drawer_shape), with `style_from` (B, N)."""
+        if not self._watched:
+            return self._pixels(x)
         return self._logits_and_seen(x)[1]
 
+    def target(self, x: Tensor) -> Tensor:
+        """What the drawer explains of images x (B, C, H, W): (B, *drawer_shape)."""
+        return self._pixels(x) if self.layer is None else self._standardised("", self._logits_and_outputs(x)[1])
+
     def standardise(self, x: Tensor) -> None:
-        """Take the mean and the standard deviation of each channel of the layer's output from images (N, C, H, W)."""
+        """Take mean and standard deviation of each channel of the layers' outputs from images (N, C, H, W)."""
+
+        def outputs(part: Tensor) -> tuple[Tensor, ...]:
+            found = self._logits_and_outputs(part.to(device_of(self)))[1]
+            return tuple(self._standardised(prefix, found) for prefix in self._watched)
+
         with torch.no_grad(), evaluating(self):
-            device = device_of(self)
-            (seen,) = batched(lambda part: (self._logits_and_seen(part.to(device))[1],), x)
-            std, mean = torch.std_mean(seen, (0, 2, 3), keepdim=True)
-            self.mean += self.std * mean[0]
-            self.std *= std[0].clamp_min(1e-6)
+            for prefix, seen in zip(self._watched, batched(outputs, x), strict=True):
+                std, mean = torch.std_mean(seen, (0, 2, 3), keepdim=True)
+                self.get_buffer(prefix + "mean").add_(self.get_buffer(prefix + "std") * mean[0])
+                self.get_buffer(prefix + "std").mul_(std[0].clamp_min(1e-6))
+
+    def _watch(self, prefix: str, layer: str, channels: int) -> None:
+        """Have what a layer of the classifier gives, standardised by buffers whose names begin with `prefix`."""
+        self._watched[prefix] = find_layer(self.classifier, layer)
+        self.register_buffer(prefix + "mean", torch.zeros(channels, 1, 1))
+        self.register_buffer(prefix + "std", torch.ones(channels, 1, 1))
+
+    def _logits_and_outputs(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The classifier's logits and the outputs of the layers that are watched, from one pass."""
+
+        def run(prefixes: list[str], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            if not prefixes:
+                return self(x), {}
+            first, *others = prefixes
+            (logits, outputs), seen = recorded((self._watched[first],), partial(run, others), x)
+            return logits, {**outputs, first: seen[-1]}
+
+        return run(list(self._watched), x)
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        return converted(x, self.drawer_shape).to(dtype_of(self.drawer))
+
+    def _standardised(self, prefix: str, outputs: dict[str, Tensor]) -> Tensor:
+        mean, std = self.get_buffer(prefix + "mean"), self.get_buffer(prefix + "std")
+        return ((outputs[prefix] - mean) / std).to(dtype_of(self.drawer))
 
     def _logits_and_seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The classifier's logits and what the drawer sees, from one pass of the classifier."""
-        if self.layer is None:
-            return self(x), self.for_drawer(x)
-        logits, seen = recorded(self._watched, self.classifier, x)
-        return logits, ((seen[-1] - self.mean) / self.std).to(dtype_of(self.drawer))
+        logits, outputs = self._logits_and_outputs(x)
+        target = self._pixels(x) if self.layer is None else self._standardised("", outputs)
+        if self.style_from is None:
+            return logits, target
+        style = self._standardised("style_", outputs) if "style_" in outputs else x.to(target.dtype)
+        return logits, packed(target, style)
 
     def _energies(self, seen: Tensor, wanted: Labels) -> Tensor:
         """(B, J) energies of the drawer's labels `wanted` (B, J), which its logits may decide."""
@@ -223,6 +270,20 @@ class _Kept:
 def has_logits(drawer: nn.Module) -> bool:
     """Whether the drawer gives logits of its own along with its energies."""
     return callable(getattr(drawer, "logits_and_energies", None))
+
+
+def layer_of(argument: str, text: str) -> str | None:
+    """The NAME in "layer:NAME"; None of "pixels".
+
+    Raises:
+        InputError: it is neither; the message names the argument.
+    """
+    if text == PIXELS:
+        return None
+    name = text.removeprefix(LAYER)
+    if name == text or not name:
+        raise InputError(f"{argument}: got {text!r}, must be {PIXELS!r} or '{LAYER}NAME'")
+    return name
 
 
 def find_layer(classifier: nn.Module, name: str) -> nn.Module:

@@ -136,7 +136,8 @@ def rebuilt(
     if not isinstance(described.get("drawer"), Mapping):
         raise InputError("drawer: is one of your own; model=graft(classifier, drawer) must be given in Python")
     image_shape, drawer_shape = (_checked_shape(described.get(name, ())) for name in ("image_shape", "drawer_shape"))
-    options = {name: described[name] for name in ("layer", "top_labels", "logit_weight") if name in described}
+    known = ("layer", "top_labels", "logit_weight", "style_from")
+    options = {name: described[name] for name in known if name in described}
     drawer, labels = build(described["drawer"]), described.get("labels", ())
     model = Grafted(made, drawer, labels, image_shape, drawer_shape, **options)
     model.config["classifier"] = classifier if isinstance(classifier, str) else described.get("classifier")

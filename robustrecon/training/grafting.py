@@ -14,7 +14,7 @@ from ..attacks import seeded
 from ..data import Dataset
 from ..files import slug
 from ..models import ClassConditionedAutoencoder
-from ..models.grafted import Grafted, find_layer
+from ..models.grafted import PIXELS, Grafted, find_layer, layer_of
 from ..models.grafting import DRAWER, checked_logits, join
 from ..models.imported import classifier_module
 from ..runtime import device_of, evaluating, frozen, recorded
@@ -27,7 +27,6 @@ from .recipes import Recipe, load_recipe
 if TYPE_CHECKING:
     from ..types import Images
 
-PIXELS, LAYER = "pixels", "layer:"
 LEAST_SIDE = 4  # of what a layer gives
 STANDARDISED_ON = 2000  # training images
 TRIED_ON = 48  # training images
@@ -46,6 +45,7 @@ def graft(
     recipe: str | Recipe | None = None,
     eps: float | None = None,
     target: str = PIXELS,
+    style_from: str | None = None,
     drawer_options: Mapping[str, OptionValue] | None = None,
     out: str | Path | None = None,
     made_by: str | None = None,
@@ -73,6 +73,8 @@ def graft(
         eps: linf radius of the adversarial images, instead of the recipe's.
         target: what the trained drawer explains: "pixels", or "layer:NAME", the output (B, C, H, W) of a sub-module of
             the classifier as `named_modules` calls it. The second is not independent of the classifier.
+        style_from: where the trained drawer finds the style, and its own logits, in the same words; what it explains by
+            default. Of a layer beside a target in pixels it is cheap, and not independent either.
         drawer_options: options of `ClassConditionedAutoencoder` for the trained drawer, such as `style_dim`, `width`
             and `steepness`.
         out: folder for the trained one, with checkpoints while it is trained; runs/graft-DATA by default.
@@ -89,7 +91,8 @@ def graft(
             gives no maps, or what `train` refuses.
     """
     if not isinstance(drawer, Dataset):
-        given = {"recipe": recipe, "eps": eps, "drawer_options": drawer_options, "out": out, "made_by": made_by, **run}
+        options = {"style_from": style_from, "drawer_options": drawer_options, "out": out, "made_by": made_by}
+        given = {"recipe": recipe, "eps": eps, **options, **run}
         wrong = [name for name, value in given.items() if value is not None] + ["target"] * (target != PIXELS)
         if wrong:
             raise InputError(f"{wrong[0]}: is for training a drawer, must be left out beside one that is there already")
@@ -113,7 +116,7 @@ def graft(
     folder = Path("runs") / f"graft-{slug(drawer.name)}" if out is None else Path(out)
     weight = 1.0 if logit_weight is None else logit_weight
     settings = {"top_labels": top_labels, "logit_weight": weight}
-    pair = _new_pair(module, drawer, target, settings, dict(drawer_options or {}), int(run.get("seed", 0)))
+    pair = _new_pair(module, drawer, target, style_from, settings, dict(drawer_options or {}), int(run.get("seed", 0)))
     if (factory := classifier if isinstance(classifier, str) else made_by) is not None:
         pair.config["classifier"] = factory
     home = device_of(module)
@@ -137,6 +140,7 @@ def _new_pair(
     classifier: nn.Module,
     data: Dataset,
     target: str,
+    style_from: str | None,
     settings: Mapping[str, Any],
     options: dict[str, Any],
     seed: int,
@@ -148,36 +152,38 @@ def _new_pair(
         raise InputError(
             f"classifier: gave {logits.shape[1]} logits, must give {data.n_classes}, one for each class of {data.name}"
         )
-    layer = _layer(target)
-    shape = data.image_shape if layer is None else _shape_of_layer(classifier, layer, samples[:1])
-    if layer is not None:
+    shape = _shape_of("target", target, classifier, samples[:1])
+    if style_from is not None:
+        style_shape = _shape_of("style_from", style_from, classifier, samples[:1])
+        if style_from == target:
+            style_from = None
+        else:
+            options["style_shape"] = style_shape
+    if (layer := layer_of("target", target)) is not None:
         options["output"] = "linear"
     with seeded(seed):
         drawer = ClassConditionedAutoencoder(data.n_classes, image_shape=shape, **options)
     labels = range(data.n_classes)
-    pair = Grafted(classifier, drawer.to(samples.device), labels, data.image_shape, shape, layer, **settings)
-    if layer is not None:
+    drawer = drawer.to(samples.device)
+    shapes = data.image_shape, shape
+    pair = Grafted(classifier, drawer, labels, *shapes, layer=layer, style_from=style_from, **settings)
+    if {layer, style_from} - {None, PIXELS}:
         chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:STANDARDISED_ON]
         pair.standardise(data.train.pick(chosen).x)
     return pair
 
 
-def _layer(target: str) -> str | None:
-    if target == PIXELS:
-        return None
-    name = target.removeprefix(LAYER)
-    if name == target or not name:
-        raise InputError(f"target: got {target!r}, must be {PIXELS!r} or '{LAYER}NAME'")
-    return name
-
-
-def _shape_of_layer(classifier: nn.Module, layer: str, x: torch.Tensor) -> ImageShape:
+def _shape_of(argument: str, text: str, classifier: nn.Module, x: torch.Tensor) -> ImageShape:
+    """Shape (C, H, W) of what "pixels" or "layer:NAME" stands for, on images x."""
+    layer = layer_of(argument, text)
+    if layer is None:
+        return x.shape[1], x.shape[2], x.shape[3]
     with evaluating(classifier), torch.no_grad():
         seen = recorded((find_layer(classifier, layer),), classifier, x)[1]
     shape = tuple(seen[-1].shape[1:]) if seen else ()
     if len(shape) != 3 or min(shape[1:]) < LEAST_SIDE:
         raise InputError(
-            f"target: the layer {layer} gives {shape or 'nothing'}, must give (channels, height, width) with sides of "
-            f"at least {LEAST_SIDE}"
+            f"{argument}: the layer {layer} gives {shape or 'nothing'}, must give (channels, height, width) with sides "
+            f"of at least {LEAST_SIDE}"
         )
     return shape

@@ -203,6 +203,8 @@ class Run:
             "commit": provenance.commit(),
             "history": self.history,
         }
+        if finished:
+            card |= self.objective.findings(self.result, self.data)
         stored_scores.remove(self.scores)
         checkpoint.save(self.file, tensors, card)
         self.seal = seal(self.file)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ...data import Dataset
 from ...models import EnergyModel
 from ...types import InputError
 
@@ -60,6 +61,10 @@ class Objective(nn.Module, ABC):
     def uses_progress(self) -> bool:
         """Whether `forward` depends on `progress`: such a run cannot be made longer once it has begun."""
         return False
+
+    def findings(self, trained: nn.Module, data: Dataset) -> dict[str, Any]:
+        """What the card of a finished run says of the trained model beside its accuracy; JSON values only."""
+        return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser; a group without "lr" has the recipe's learning rate."""

@@ -70,7 +70,7 @@ class ContrastiveObjective(EnergyObjective):
             options,
             classification=cross_entropy(found.logits, y),
             contrast=cross_entropy(-energies, torch.zeros_like(y)),
-            reconstruction=found.reconstruction_error(self._seen(x)),
+            reconstruction=found.reconstruction_error(self._target(x)),
             accuracy=(found.logits.argmax(1) == y).float().mean(),
         )
 
@@ -81,6 +81,10 @@ class ContrastiveObjective(EnergyObjective):
 
     def _seen(self, x: Tensor) -> Tensor:
         """What that model sees of images x (B, C, H, W)."""
+        return x
+
+    def _target(self, x: Tensor) -> Tensor:
+        """What its drawings of images x (B, C, H, W) should look like."""
         return x
 
     def _adversarial(self, x: Tensor, y: Tensor, eps: float) -> Tensor:

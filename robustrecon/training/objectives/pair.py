@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from ...data import Dataset
 from ...models import EnergyModel
 from ...models.base import Labels, Pair
+from ...models.grafted import Grafted
+from ...runtime import device_of, evaluating
 from ..adversary import pgd_for_training
 from ..checks import in_unit
 from .contrastive import ContrastiveObjective
+
+MISSED_ON = 500  # calibration images, fewer where there are many classes
+MOST_DRAWINGS = 50_000
 
 
 class PairObjective(ContrastiveObjective):
@@ -56,6 +62,9 @@ class PairObjective(ContrastiveObjective):
     def _seen(self, x: Tensor) -> Tensor:
         return self._pair.for_drawer(x)
 
+    def _target(self, x: Tensor) -> Tensor:
+        return self._pair.target(x)
+
     def _adversarial(self, x: Tensor, y: Tensor, eps: float) -> Tensor:
         n_pair = round(self.options.pair_share * len(x))
 
@@ -64,6 +73,15 @@ class PairObjective(ContrastiveObjective):
         return torch.cat(
             [pgd_for_training(model, x[part], y[part], eps, steps) for model, part in parts if len(x[part])]
         )
+
+    def findings(self, trained: nn.Module, data: Dataset) -> dict[str, Any]:
+        """With `top_labels`: for which share of calibration images the lowest energy is not among them."""
+        assert isinstance(trained, Grafted)
+        if not trained.top_labels:
+            return {}
+        x = data.calibration.head(min(MISSED_ON, MOST_DRAWINGS // trained.n_classes)).x
+        with evaluating(trained):
+            return {"minimum_missed": {"calibration": trained.minimum_missed(x.to(device_of(trained))), "n": len(x)}}
 
     @torch.no_grad()
     def _likely(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
