@@ -101,7 +101,7 @@ def cells_of(results: Path, system: System) -> list[CellResult]:
     cells = store.read_folder(results / system.cells).results
     if not system.undefended:
         return cells
-    return [replace(cell, metrics=measure(cell.images, math.inf)) for cell in cells if not cell.knows_detector]
+    return [replace(cell, metrics=measure(cell.images, math.inf)) for cell in cells]
 
 
 def _risk(cell: CellResult | None) -> str:
