@@ -149,13 +149,16 @@ def graft(
         write(grafted, out, from_)
     missed = checkpoint.load(out).card.get("minimum_missed")
     if as_json:
-        told = {"file": str(out / checkpoint.MODEL_FILE), "classifier": classifier, "drawer": from_}
-        more = {"detector": grafted.default_detector, "minimum_missed": missed}
-        print(
-            json.dumps(
-                {**told, **more, "labels": grafted.labels.tolist(), "image_shape": grafted.image_shape}, indent=2
-            )
-        )
+        told = {
+            "file": str(out / checkpoint.MODEL_FILE),
+            "classifier": classifier,
+            "drawer": from_,
+            "detector": grafted.default_detector,
+            "minimum_missed": missed,
+            "labels": grafted.labels.tolist(),
+            "image_shape": grafted.image_shape,
+        }
+        print(json.dumps(told, indent=2))
     else:
         if missed is not None:
             print(
