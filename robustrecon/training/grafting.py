@@ -110,9 +110,8 @@ def graft(
     if eps is not None:
         recipe = replace(recipe, objective_options={**recipe.objective_options, "eps": eps})
     folder = Path("runs") / f"graft-{slug(drawer.name)}" if out is None else Path(out)
-    pair = _new_pair(
-        module, drawer, target, style_from, top_labels, dict(drawer_options or {}), int(run.get("seed", 0))
-    )
+    settings = {"top_labels": top_labels, "style_from": None if style_from == target else style_from}
+    pair = _new_pair(module, drawer, target, settings, dict(drawer_options or {}), int(run.get("seed", 0)))
     if (factory := classifier if isinstance(classifier, str) else made_by) is not None:
         pair.config["classifier"] = factory
     home = device_of(module)
@@ -136,8 +135,7 @@ def _new_pair(
     classifier: nn.Module,
     data: Dataset,
     target: str,
-    style_from: str | None,
-    top_labels: int,
+    settings: Mapping[str, Any],
     options: dict[str, Any],
     seed: int,
 ) -> Grafted:
@@ -149,19 +147,15 @@ def _new_pair(
             f"classifier: gave {logits.shape[1]} logits, must give {data.n_classes}, one for each class of {data.name}"
         )
     shape = _shape_of("target", target, classifier, samples[:1])
+    style_from = settings["style_from"]
     if style_from is not None:
-        style_shape = _shape_of("style_from", style_from, classifier, samples[:1])
-        if style_from == target:
-            style_from = None
-        else:
-            options["style_shape"] = style_shape
+        options["style_shape"] = _shape_of("style_from", style_from, classifier, samples[:1])
     if (layer := layer_of("target", target)) is not None:
         options["output"] = "linear"
     with seeded(seed):
         drawer = ClassConditionedAutoencoder(data.n_classes, image_shape=shape, **options)
     labels = range(data.n_classes)
-    drawer = drawer.to(samples.device)
-    pair = Grafted(classifier, drawer, labels, data.image_shape, shape, layer, top_labels, style_from)
+    pair = Grafted(classifier, drawer.to(samples.device), labels, data.image_shape, shape, layer, **settings)
     if {layer, style_from} - {None, PIXELS}:
         chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:STANDARDISED_ON]
         pair.standardise(data.train.pick(chosen).x)
