@@ -17,7 +17,7 @@ from robustrecon.data import Dataset
 from robustrecon.models.grafted import Grafted
 from robustrecon.runtime import seeded
 from robustrecon.training import Recipe
-from robustrecon.training.grafting import _new_pair, drawer_recipe
+from robustrecon.training.grafting import drawer_recipe
 from robustrecon.training.objectives import build
 from robustrecon.training.recipes import load_recipe
 
@@ -53,7 +53,7 @@ def classifier() -> nn.Module:
     ("target", "style_from"),
     [
         ("pixels", None),
-        ("layer:1", None),
+        ("layer:1", "layer:1"),
         ("pixels", "layer:1"),
         ("layer:1", "pixels"),
     ],
@@ -64,7 +64,8 @@ def test_the_drawer_is_trained_and_the_classifier_is_not(
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     logits = classifier(few.test.x)
     options = {"target": target, "style_from": style_from, "drawer_options": {"width": 4}}
-    options["top_labels"] = 3 if style_from else 0
+    elsewhere = style_from not in (None, target)
+    options["top_labels"] = 3 if elsewhere else 0
     pair = robustrecon.graft(classifier, few, recipe=TINY, out=tmp_path, progress=False, **options)  # type: ignore[arg-type]
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
     assert all(parameter.requires_grad for parameter in classifier.parameters())
@@ -73,8 +74,9 @@ def test_the_drawer_is_trained_and_the_classifier_is_not(
         untrained = models.ClassConditionedAutoencoder(**pair.drawer.config).state_dict()
     assert not any(torch.equal(value, untrained[name]) for name, value in pair.drawer.named_parameters())
     loaded, card = models.load_with_card(tmp_path, classifier)
-    assert ("minimum_missed" in card) == (style_from is not None)
-    if style_from is not None:
+    assert ("style_shape" in card["architecture"]["drawer"]) == elsewhere
+    assert ("minimum_missed" in card) == elsewhere
+    if elsewhere:
         x = few.calibration.x[:500]
         assert card["minimum_missed"] == {"calibration": pair.minimum_missed(x), "n": len(x)}
     torch.testing.assert_close(loaded.class_energies(few.test.x), pair.class_energies(few.test.x))
@@ -127,14 +129,10 @@ def test_the_style_is_found_elsewhere_than_in_what_is_explained(
     torch.testing.assert_close(pair.class_energies(x)[:, 3], expected)
     torch.testing.assert_close(drawer(pair.for_drawer(x)), logits)
     assert hasattr(pair, "reconstruct") == (target == "pixels")
+    with pytest.raises(InputError, match="style_from: got None, must be given"):
+        Grafted(classifier, drawer, range(10), (1, 28, 28), shapes[target], layer)
     with pytest.raises(InputError, match=r"x: shape is \(20, 1, 28, 28\), must be \(B, "):
         drawer(x)
-
-
-def test_the_style_is_that_of_the_target_by_default(few: Dataset, classifier: nn.Module) -> None:
-    default, named = (_new_pair(classifier, few, "layer:1", each, {}, {}, 0) for each in (None, "layer:1"))
-    assert named.config == default.config
-    assert not any(name.startswith("style") for name, _ in named.named_buffers())
 
 
 def test_adversarial_images_of_the_pair_mislead_the_classifier(few: Dataset) -> None:

@@ -153,11 +153,24 @@ def graft(
             grafted = join(module, from_, labels=labels, image_shape=shape, allow_loss=allow_loss, **both)
         grafted.config["classifier"] = classifier
         write(grafted, out, from_)
+    missed = checkpoint.load(out).card.get("minimum_missed")
     if as_json:
-        told = {"file": str(out / checkpoint.MODEL_FILE), "classifier": classifier, "drawer": from_}
-        told |= {"detector": grafted.default_detector}
-        print(json.dumps({**told, "labels": grafted.labels.tolist(), "image_shape": grafted.image_shape}, indent=2))
+        told = {
+            "file": str(out / checkpoint.MODEL_FILE),
+            "classifier": classifier,
+            "drawer": from_,
+            "detector": grafted.default_detector,
+            "minimum_missed": missed,
+            "labels": grafted.labels.tolist(),
+            "image_shape": grafted.image_shape,
+        }
+        print(json.dumps(told, indent=2))
     else:
+        if missed is not None:
+            print(
+                f"the label of the lowest energy is not among the {top_labels} for {missed['calibration']:.2%} of "
+                f"{missed['n']} calibration images"
+            )
         print(
             f"{out}: {classifier} beside {from_}, {grafted.n_classes} classes, images {grafted.image_shape}\n"
             f"next: robustrecon calibrate --model {out} --data NAME --alpha 0.01 --out {out}.safetensors"
@@ -176,7 +189,6 @@ def _trained(
     """The classifier beside a drawer that is trained for it in the folder `out`."""
     from dataclasses import replace
 
-    from .. import checkpoint
     from ..data import load_data
     from ..training import graft as train_beside
     from ..training import load_recipe
@@ -188,11 +200,6 @@ def _trained(
     with _told_warnings():
         grafted = train_beside(
             module, dataset, recipe=recipe, out=out, made_by=classifier, **settings, **training, **run
-        )
-    if missed := checkpoint.load(out).card.get("minimum_missed"):
-        print(
-            f"the label of the lowest energy is not among the {settings['top_labels']} for {missed['calibration']:.2%} "
-            f"of {missed['n']} calibration images"
         )
     return grafted
 

@@ -96,12 +96,12 @@ class Grafted(EnergyModel):
         self._watched: dict[str, nn.Module] = {}  # in a dictionary: they are the classifier's
         if layer is not None:
             self._watch("", layer, drawer_shape[0])
-        if style_from is not None:
-            style_shape = getattr(drawer, "style_shape", None)
-            if style_shape is None:
-                raise InputError(f"style_from: got {style_from!r}, must be None for a drawer without a style_shape")
-            if (style_layer := layer_of("style_from", style_from)) is not None:
-                self._watch("style_", style_layer, style_shape[0])
+        style_shape = getattr(drawer, "style_shape", None)
+        if (style_from is None) != (style_shape is None):
+            raise InputError(f"style_from: got {style_from!r}, must be given for a drawer with a style_shape alone")
+        style_layer = None if style_from is None else layer_of("style_from", style_from)
+        if style_layer is not None and style_shape is not None:
+            self._watch("style_", style_layer, style_shape[0])
 
     def extra_repr(self) -> str:
         where = "" if self.layer is None else f", layer={self.layer!r}"
@@ -123,7 +123,7 @@ class Grafted(EnergyModel):
 
     def class_energies(self, x: Tensor) -> Tensor:
         """(B, K): how badly the drawer explains x under each of the classifier's labels; differentiable in x."""
-        if not self._watched and not self.top_labels:
+        if self.layer is self.style_from is None and not self.top_labels:
             return self._energies(self.for_drawer(x), self.labels.expand(len(x), -1))
         return self.logits_and_energies(x)[1]
 
@@ -174,7 +174,7 @@ class Grafted(EnergyModel):
 
     def for_drawer(self, x: Tensor) -> Tensor:
         """What the drawer sees of images x (B, C, H, W): (B, *drawer_shape), with `style_from` (B, N)."""
-        if not self._watched:
+        if self.layer is self.style_from is None:  # the classifier's pass is not needed
             return self._pixels(x)
         return self._logits_and_seen(x)[1]
 

@@ -114,9 +114,12 @@ def graft(
     if eps is not None:
         recipe = replace(recipe, objective_options={**recipe.objective_options, "eps": eps})
     folder = Path("runs") / f"graft-{slug(drawer.name)}" if out is None else Path(out)
-    weight = 1.0 if logit_weight is None else logit_weight
-    settings = {"top_labels": top_labels, "logit_weight": weight}
-    pair = _new_pair(module, drawer, target, style_from, settings, dict(drawer_options or {}), int(run.get("seed", 0)))
+    settings = {
+        "top_labels": top_labels,
+        "logit_weight": 1.0 if logit_weight is None else logit_weight,
+        "style_from": None if style_from == target else style_from,
+    }
+    pair = _new_pair(module, drawer, target, settings, dict(drawer_options or {}), int(run.get("seed", 0)))
     if (factory := classifier if isinstance(classifier, str) else made_by) is not None:
         pair.config["classifier"] = factory
     home = device_of(module)
@@ -140,7 +143,6 @@ def _new_pair(
     classifier: nn.Module,
     data: Dataset,
     target: str,
-    style_from: str | None,
     settings: Mapping[str, Any],
     options: dict[str, Any],
     seed: int,
@@ -153,20 +155,15 @@ def _new_pair(
             f"classifier: gave {logits.shape[1]} logits, must give {data.n_classes}, one for each class of {data.name}"
         )
     shape = _shape_of("target", target, classifier, samples[:1])
+    style_from = settings["style_from"]
     if style_from is not None:
-        style_shape = _shape_of("style_from", style_from, classifier, samples[:1])
-        if style_from == target:
-            style_from = None
-        else:
-            options["style_shape"] = style_shape
+        options["style_shape"] = _shape_of("style_from", style_from, classifier, samples[:1])
     if (layer := layer_of("target", target)) is not None:
         options["output"] = "linear"
     with seeded(seed):
         drawer = ClassConditionedAutoencoder(data.n_classes, image_shape=shape, **options)
     labels = range(data.n_classes)
-    drawer = drawer.to(samples.device)
-    shapes = data.image_shape, shape
-    pair = Grafted(classifier, drawer, labels, *shapes, layer=layer, style_from=style_from, **settings)
+    pair = Grafted(classifier, drawer.to(samples.device), labels, data.image_shape, shape, layer, **settings)
     if {layer, style_from} - {None, PIXELS}:
         chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:STANDARDISED_ON]
         pair.standardise(data.train.pick(chosen).x)
