@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,38 +62,6 @@ def robust_risks(results: Path, systems: Sequence[System]) -> str:
         at_worst = [f"**{worst(entries[each], system.undefended)}**" if each in entries else "" for each in budgets]
         rows.append(["", "**worst case**", "", *at_worst])
     return text.grid(rows) if len(rows) > 1 else NOT_MEASURED
-
-
-def one_drawer(results: Path, classifiers: Mapping[str, tuple[str, str]]) -> str:
-    """A row for each classifier: worst cases undefended, under its own confidence, and grafted.
-
-    Args:
-        results: the folder of that name.
-        classifiers: title -> folders of the cells alone and grafted.
-    """
-    rows: list[list[str]] = []
-    for title, (alone, joined) in classifiers.items():
-        systems = {
-            "undefended": System("", alone, undefended=True),
-            "own confidence": System("", alone),
-            "grafted": System("", joined),
-        }
-        entries = {name: worst_case(cells_of(results, system)) for name, system in systems.items()}
-        if not all(entries.values()):
-            continue
-        budgets = [entry.budget for entry in entries["grafted"]]
-        if not rows:
-            radii = ", ".join(budgets)
-            rows.append(["classifier", "accuracy", "rejected", f"undefended, {radii}", "own confidence", *budgets])
-        first = entries["grafted"][0]
-        unbounded = [
-            ", ".join(text.percent(entry.robust_risk) for entry in entries[name] if entry.budget in budgets)
-            for name in ("undefended", "own confidence")
-        ]
-        risks = [worst(entry, False) for entry in entries["grafted"]]
-        clean = [text.percent(first.clean_accuracy), text.percent(first.clean_rejection_rate)]
-        rows.append([title, *clean, *unbounded, *risks])
-    return text.grid(rows) if rows else NOT_MEASURED
 
 
 def cells_of(results: Path, system: System) -> list[CellResult]:

@@ -20,7 +20,7 @@ from robustrecon.bench.report.suite import SuiteReport
 from robustrecon.bench.worst_case import WorstCase, worst_case
 from robustrecon.files import atomic_write
 
-from . import forced, graft_cost, graft_tables, nonsense
+from . import classifier_table, forced, graft_cost, graft_tables, nonsense
 from .graft_tables import System
 from .speed.report import SpeedReport
 from .speed.tables import tables
@@ -46,23 +46,6 @@ TRAINED = System(
 )
 FOREIGN = ("foreign classifier, undefended", "foreign classifier, own confidence", "foreign classifier, grafted")
 GRAFTED = "MNIST test images, alpha 0.01."
-_FOREIGN = "grafted/classifiers/mnist-test/benchmarks.grafts-digits"
-CLASSIFIERS = {
-    "convolutional network of digit-recognizer-py": (_ALONE, GRAFTED_SYSTEMS[2].cells),
-    **{
-        title: (f"{_FOREIGN}_{name}/logit_margin", f"{_FOREIGN}_{name}_grafted/label_margin")
-        for title, name in {
-            "logistic regression of scikit-learn": "logistic",
-            "multilayer perceptron of scikit-learn": "mlp",
-            "MobileNetV3-Small of torchvision": "mobilenet",
-            "ShuffleNet V2 of torchvision": "shufflenet",
-        }.items()
-    },
-}
-ONE_DRAWER = """\
-Robust risk in the worst case over all attacks, undefended the error; the last columns are of the classifier with
-`robust/mnist` beside it, `label_margin`, alpha 0.01, as is what is rejected of clean images, with 95 % intervals. MNIST
-test images: 1,000 of the first row grafted, else 200. Fewer attacks met the last four rows: they do not rank."""
 _CIFAR = "grafted/cifar10/cifar10-images/benchmarks.grafts-small_cnn"
 CIFAR_SYSTEMS = (
     System("small CNN, undefended", f"{_CIFAR}/logit_margin", undefended=True),
@@ -146,11 +129,6 @@ def grafted_table(results: Path) -> str:
     """A classifier that nobody here trained, alone and grafted."""
     note = textwrap.fill(f"{GRAFTED} {graft_tables.NOTE}", 120)
     return f"{graft_tables.robust_risks(results, (*GRAFTED_SYSTEMS, TRAINED))}\n\n{note}"
-
-
-def classifiers_table(results: Path) -> str:
-    """Five classifiers that were not made for it, and one drawer."""
-    return f"{graft_tables.one_drawer(results, CLASSIFIERS)}\n\n{ONE_DRAWER}"
 
 
 def cifar_table(results: Path) -> str:
@@ -251,7 +229,7 @@ TABLES = {
     "summary": summary_table,
     "worst case": worst_case_table,
     "grafted": grafted_table,
-    "classifiers": classifiers_table,
+    "classifiers": classifier_table.table,
     "cifar": cifar_table,
     "nonsense": nonsense_table,
     "forced": forced_table,
