@@ -29,11 +29,11 @@ HEAD = (
 )
 NOTE = f"""\
 MNIST test images, alpha 0.01; all classifiers have the same drawer beside them, `robust/mnist`, and nothing was trained
-for the pair. *Own confidence*: the classifier alone under `{ALONE}`; *grafted*: under `{GRAFTED}`. Robust risk: share of
-the images that are wrong or rejected when clean, or that an attack with this eps or a smaller one turns into a wrong
-label that is accepted; with 95 % Clopper-Pearson intervals. n: images attacked, alone and grafted. †: no attack that
-knows the detector passed its checks, so the figure may be too low. Lower bounds: a better attack may exist, and rows
-with fewer attacks are the more optimistic. Robust risk does not count images that an attack has rejected."""
+for it. *Own confidence*: the classifier alone under `{ALONE}`; *grafted*: under `{GRAFTED}`. Robust risk: share of the
+images that are wrong or rejected when clean, or that an attack with this eps or a smaller one turns into a wrong label
+that is accepted; with 95 % Clopper-Pearson intervals. n: images attacked, alone and grafted. †: no attack that knows
+the detector passed its checks, so the figure may be too low. Lower bounds: a better attack may exist, and rows with
+fewer attacks are the more optimistic. Robust risk does not count images that an attack has rejected."""
 
 
 @dataclass(frozen=True)
