@@ -22,7 +22,7 @@ from robustrecon.bench.report.suite import SuiteReport
 from robustrecon.bench.worst_case import WorstCase, worst_case
 from robustrecon.files import atomic_write
 
-from . import classifier_table, forced, nonsense
+from . import forced, nonsense
 from .speed.report import SpeedReport
 from .speed.tables import tables
 
@@ -199,7 +199,6 @@ TABLES = {
     "grafted": grafted_table,
     "nonsense": nonsense_table,
     "forced": forced_table,
-    "classifiers": classifier_table.table,
     "results": results_tables,
     "speed": speed_table,
 }
