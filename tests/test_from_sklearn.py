@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -16,7 +17,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 
-from robustrecon import DefendedClassifier, InputError, Normalized, from_sklearn, graft
+from robustrecon import DefendedClassifier, InputError, Normalized, benchmark, from_sklearn, graft
+from robustrecon.bench import CellResult, measure
+from robustrecon.data import Dataset
 
 ROWS, LABELS = load_digits(return_X_y=True)
 ROWS = ROWS / 16
@@ -92,6 +95,29 @@ def test_it_is_calibrated_and_grafted_like_any_module() -> None:
     defended = DefendedClassifier(grafted).calibrate(x, alpha=0.1)
     assert (defended.predict(x) != -1).float().mean() > 0.85
     torch.testing.assert_close(grafted(x), model(x), rtol=0, atol=0)
+
+
+def test_from_fitting_it_to_the_figures_of_an_attack(digits: Dataset) -> None:
+    """Grafted it has a fraction of the risk that it has alone, and makes the same errors where nothing is rejected."""
+    train = digits.train.head(600)
+    model = from_sklearn(
+        fit(MLPClassifier((32,), tol=1e-2, random_state=0), train.x.flatten(1).numpy(), train.y.numpy())
+    )
+    grafted = graft(model, "robust/digits", image_shape=digits.image_shape)
+    data = (digits.test.x[:20], digits.test.y[:20], digits.calibration.x[:150])
+    found = []
+    for made, detector in ((model, "logit_margin"), (grafted, "label_margin")):
+        (cell,) = benchmark(made, data, "pgd", 0.15, detector, n=20, steps=8, alpha=0.05, progress=False).cells
+        assert isinstance(cell, CellResult)
+        found.append(cell)
+    alone, beside = found
+    for cell in found:
+        undefended = measure(cell.images, math.inf)
+        assert undefended.clean_accuracy > 0.85
+        assert undefended.robust_risk > 0.8
+        assert cell.metrics.clean_rejection_rate < 0.2
+    assert beside.metrics.clean_accuracy == alone.metrics.clean_accuracy
+    assert beside.metrics.robust_risk < alone.metrics.robust_risk / 2
 
 
 def test_pixels_up_to_255_are_a_matter_of_normalized() -> None:
