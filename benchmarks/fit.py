@@ -9,11 +9,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
+from torch.optim.swa_utils import update_bn
 
 from robustrecon.data import Part
 from robustrecon.files import atomic_write
 
 BATCH = 128
+SETTLING = 40  # batches
 SHIFT = 4  # pixels
 
 
@@ -45,6 +47,8 @@ def fit(network: nn.Module, train: Part, epochs: int, *, peak: float = 0.1, augm
                 f"{(steps - step) / rate / 60:.1f} min left",
                 flush=True,
             )
+    # Statistics of the batch normalisation for the weights as they are now: some networks average them very slowly.
+    update_bn((part for part in train.head(SETTLING * BATCH).x.split(BATCH)), network)
     network.eval()
 
 
