@@ -128,6 +128,8 @@ def test_the_style_is_found_elsewhere_than_in_what_is_explained(
     expected = (drawn - explained).square().flatten(1).sum(1)
     torch.testing.assert_close(pair.class_energies(x)[:, 3], expected)
     torch.testing.assert_close(drawer(pair.for_drawer(x)), logits)
+    for found in (pair.class_energies(x.requires_grad_()), drawer(pair.for_drawer(x))):  # an attack goes through both
+        assert torch.autograd.grad(found.sum(), x)[0].flatten(1).norm(dim=1).min() > 0
     assert hasattr(pair, "reconstruct") == (target == "pixels")
     with pytest.raises(InputError, match="style_from: got None, must be given"):
         Grafted(classifier, drawer, range(10), (1, 28, 28), shapes[target], layer)
