@@ -157,6 +157,7 @@ PIXELS, STAGE, BLOCKS = "pixels", "layer:model.2", "layer:model.layer2"  # targe
 STYLE = {"style_dim": 64}  # natural images have more of it
 
 SOME = 20_000  # images
+LEAST_ACCURACY = 0.6  # of a training that did not fail
 
 NETWORKS = {
     "digits-logistic": Network(DIGITS, _logistic, 0.0, 1.0, images=SOME, estimator=_logistic_regression),
@@ -248,8 +249,11 @@ def train_classifier(name: str, data: Dataset) -> None:
         fitted = network.estimator().fit(part.x.flatten(1).numpy(), part.y.numpy())
         after_flatten = nn.Sequential(*list(model.model.children())[1:])
         after_flatten.load_state_dict(from_sklearn(fitted).layers.state_dict())
+    right = accuracy(model, data.calibration)
+    print(f"{name}: accuracy {right:.1%} of {len(data.calibration):,}", flush=True)
+    if right < LEAST_ACCURACY:
+        raise SystemExit(f"{name}: its training failed, nothing is written")
     save(model.model, FOLDER / f"{name}.safetensors")
-    print(f"{name}: accuracy {accuracy(model, data.calibration):.1%} of {len(data.calibration):,}", flush=True)
 
 
 def train_drawer(name: str, data: Dataset) -> None:
