@@ -202,6 +202,25 @@ def test_a_score_that_is_the_same_for_all_images_is_refused(model: StyleMemoryNe
     flag.calibrate(digits.calibration.x, alpha=0.4)
 
 
+def test_images_that_the_model_labels_wrong_can_be_left_out_of_the_calibration() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(200, 1, 3, 4)
+    own = OwnModel().eval()
+    y = own(x).argmax(1)
+    highest = DefendedClassifier(own).calibrate(x, alpha=0.05).score(x).topk(40).indices
+    y[highest] = (y[highest] + 1) % 3  # the detector suspects those that are wrong
+    right = torch.ones(200, dtype=torch.bool).scatter(0, highest, False)
+    all_images = DefendedClassifier(own).calibrate((x, y), alpha=0.05)
+    correct = DefendedClassifier(own).calibrate(DataLoader(TensorDataset(x, y), 64), alpha=0.05, correct_only=True)
+    assert correct.threshold == DefendedClassifier(own).calibrate(x[right], alpha=0.05).threshold
+    assert correct.threshold < all_images.threshold
+    assert correct.inspect(x[~right]).rejected.all()
+    with pytest.raises(InputError, match="x: has no labels, must be images and labels where correct_only"):
+        DefendedClassifier(own).calibrate(x, correct_only=True)
+    with pytest.raises(InputError, match="x: 160 images that the model labels right, must be at least 199"):
+        DefendedClassifier(own).calibrate((x, y), alpha=0.005, correct_only=True)
+
+
 CHANGES = ["in place", "data", "signs", "order", "one weight", "activation", "loaded", "optimised"]
 
 

@@ -22,6 +22,13 @@ def calibrate(
     data_dir: DataDir = Path("data"),
     device: Device = "auto",
     classifier: Classifier = None,
+    correct_only: Annotated[
+        bool,
+        typer.Option(
+            "--correct-only",
+            help="Bound the rate among the images that the model labels right: for models that err often.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a classifier with a calibrated detector to one file, for `detect --model FILE`."""
@@ -33,7 +40,7 @@ def calibrate(
     check_writable(out.parent)
     from ..defence import load_defended
 
-    defended = load_defended(model, detector, alpha, data, data_dir, device, classifier)
+    defended = load_defended(model, detector, alpha, data, data_dir, device, classifier, correct_only)
     calibration = defended.checked_calibration()
     summary = {
         "file": str(defended.save(out)),

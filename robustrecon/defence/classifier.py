@@ -182,35 +182,45 @@ class DefendedClassifier(nn.Module):
         self.calibration = None
         return self
 
-    def calibrate(self, x: Data, alpha: float = 0.05) -> DefendedClassifier:
+    def calibrate(self, x: Data, alpha: float = 0.05, *, correct_only: bool = False) -> DefendedClassifier:
         """Set the threshold so that, on average, at most a share `alpha` of clean inputs is rejected; returns self.
+
+        Where the model errs on clean images, a good detector rejects them; these rejections use `alpha` up, and the
+        threshold becomes the laxer the more the model errs. With `correct_only` the bound is on the rate among the
+        images that the model labels right (D. Stutz et al., "Confidence-Calibrated Adversarial Training", ICML 2020,
+        calibrate so), and what it labels wrong is rejected beyond it.
 
         Args:
             x: (n, C, H, W) clean images in [0, 1], tensor or array, that the model was not trained on; or a torch data
-                set, a `DataLoader` or another iterable of batches, of which one is held at a time. Labels are ignored.
+                set, a `DataLoader` or another iterable of batches, of which one is held at a time. Labels are ignored
+                unless `correct_only`, which needs them: (x, y), or any of the others.
             alpha: bound on the false-alarm rate, in (0, 1).
+            correct_only: calibrate on the images that the model labels right.
 
         Raises:
-            InputError: bad images or alpha, fewer images than alpha needs, images that the model does not take or was
-                trained on, a detector that is not fitted, or one that gives all images the same score.
+            InputError: bad images or alpha, missing labels, fewer images than alpha needs, images that the model does
+                not take or was trained on, a detector that is not fitted, or one that gives all images the same score.
         """
         alpha = check_fraction(alpha, "alpha")
         sketch = models.trained_on(self.model)
         seen = decidable = not_finite = 0
         shape: ImageShape | None = getattr(self.model, "image_shape", None)
         columns = []
-        for images, _ in batches(x, shape):
+        for images, y in batches(x, shape):
+            if correct_only and y is None:
+                raise InputError("x: has no labels, must be images and labels where correct_only")
             if sketch is not None:
                 counts = share_seen(sketch, images)
                 seen, decidable = seen + counts[0], decidable + counts[1]
-            scores, finite = self._calibration_scores(images)
+            labels, scores, finite = self._calibration_scores(images)
             not_finite += int((~finite).sum())
-            columns.append(scores)
+            columns.append(scores if y is None or not correct_only else scores[labels == y])
             shape = cast(ImageShape, tuple(images.shape[1:]))
         scores = torch.cat(columns)
         if len(scores) < (needed := images_needed(alpha, shares_of(self.detector))):
             raise InputError(
-                f"x: {len(scores)} images, must be at least {needed} to bound the false-alarm rate by alpha={alpha}"
+                f"x: {len(scores)} images{' that the model labels right' * correct_only}, must be at least {needed} to "
+                f"bound the false-alarm rate by alpha={alpha}"
             )
         check_share(seen, decidable, "x")
         if not_finite:
@@ -346,10 +356,10 @@ class DefendedClassifier(nn.Module):
             raise InputError("detector: not calibrated; call calibrate(x_clean, alpha=0.05) first")
         return self.calibration.combined(scores)
 
-    def _calibration_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The detectors' scores (B, m) on the CPU, and whether the logits are finite (B,)."""
+    def _calibration_scores(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels (B,) and the detectors' scores (B, m), on the CPU, and whether the logits are finite (B,)."""
         try:
-            _, scores, finite = labels_and_scores(self._parts, self.model, images)
+            labels, scores, finite = labels_and_scores(self._parts, self.model, images)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -358,4 +368,4 @@ class DefendedClassifier(nn.Module):
             raise InputError(
                 f"x: {type(self.model).__name__} does not take images of shape {shape} ({reason})"
             ) from error
-        return scores.cpu(), finite
+        return labels.cpu(), scores.cpu(), finite

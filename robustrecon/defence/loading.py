@@ -26,6 +26,7 @@ def load_defended(
     data_dir: str | Path = "data",
     device: str = "auto",
     classifier: str | None = None,
+    correct_only: bool = False,
 ) -> DefendedClassifier:
     """A calibrated classifier, with the names of its classes where they are known.
 
@@ -42,6 +43,8 @@ def load_defended(
         data_dir: where torchvision's data is.
         device: to judge on: "auto", "cpu" or "cuda".
         classifier: the `module:factory` that makes the classifier of a graft, instead of what the graft's card says.
+        correct_only: bound the rate among the images that the model labels right (see `DefendedClassifier.calibrate`);
+            takes the data, since stored scores do not tell.
 
     Raises:
         InputError: no such model, detector or data, data that does not fit the model, too few calibration images for
@@ -50,10 +53,10 @@ def load_defended(
     """
     card = models.read(model).card
     if card.get("kind") == SAVED_KIND:
-        if (detector, alpha, data) != (None, None, None):
+        if (detector, alpha, data, correct_only) != (None, None, None, False):
             raise InputError(
-                f"model: {model} is calibrated already ({card['detector']}, alpha={card['alpha']}); detector, alpha "
-                "and data must be left out"
+                f"model: {model} is calibrated already ({card['detector']}, alpha={card['alpha']}); detector, alpha, "
+                "data and correct_only must be left out"
             )
         made = None if classifier is None else models.load(model, classifier)
         return DefendedClassifier.load(model, made).to(resolve_device(device))
@@ -64,7 +67,7 @@ def load_defended(
     defended = DefendedClassifier(loaded.to(resolve_device(device)), judge)
     names = [part.name for part in parts(defended.detector)]
     stored = {}
-    if data is None:
+    if data is None and not correct_only:
         beside = stored_scores.file_beside(shipped.locate(model))
         stored = stored_scores.read(beside, loaded, trained_on.get("fingerprint"))
     if stored.keys() >= set(names):
@@ -80,7 +83,7 @@ def load_defended(
     dataset = _data_of(model, trained_on, data, data_dir)
     check_fits(dataset, loaded, card, model)
     defended.classes = dataset.classes
-    return defended.calibrate(dataset.calibration, alpha)
+    return defended.calibrate(dataset.calibration, alpha, correct_only=correct_only)
 
 
 def load_finished(model: str | Path, classifier: str | None = None) -> tuple[EnergyModel, dict[str, Any]]:
