@@ -49,15 +49,20 @@ def robust_risks(results: Path, systems: Sequence[System]) -> str:
             continue
         first = max(cells, key=lambda cell: len(cell.images))
         clean = text.percent(float(first.flags.at_risk_when_clean.mean()))
-        rows.append(
-            [system.title, "none: wrong or rejected when clean", f"{len(first.images):,}", *[clean] * len(budgets)]
-        )
+        rows.append([system.title, "none (clean)", f"{len(first.images):,}", *[clean] * len(budgets)])
         for attack in dict.fromkeys(cell.key.attack for cell in cells):
             of_attack = [cell for cell in cells if cell.key.attack == attack]
             by_budget = {(cell.key.norm, cell.key.eps): cell for cell in of_attack}
             n = sorted({len(cell.images) for cell in of_attack})
             shown = [_risk(by_budget.get(each)) for each in budgets]
-            rows.append(["", attack, " to ".join(f"{each:,}" for each in dict.fromkeys((n[0], n[-1]))), *shown])
+            rows.append(
+                [
+                    "",
+                    attack.rpartition(":")[2],
+                    " to ".join(f"{each:,}" for each in dict.fromkeys((n[0], n[-1]))),
+                    *shown,
+                ]
+            )
         entries = {(entry.norm, entry.eps): entry for entry in worst_case(cells)}
         at_worst = [f"**{worst(entries[each], system.undefended)}**" if each in entries else "" for each in budgets]
         rows.append(["", "**worst case**", "", *at_worst])
