@@ -193,7 +193,7 @@ class TestReadme:
         paths = folder.glob("mnist/style-memory-fast/label_margin/*.json")
         cells = [json.loads(path.read_text()) for path in paths if "-linf-0.4-" not in path.name]
         wrong = np.any([np.not_equal(cell["images"]["label"], cell["images"]["y"]) for cell in cells], axis=0)
-        (row,) = re.findall(r"undefended classifier \|.*", readme.summary_table(ROOT / "results"))
+        (row,) = re.findall(r"undefended classifier +\|.*", readme.summary_table(ROOT / "results"))
         assert f"| {100 * wrong.mean():.1f} % [" in row
         assert f"| {len(cells) // 3} " in row  # at 0.1, 0.2 and 0.3
         assert row.endswith(f"| {len(wrong)}   |")

@@ -192,7 +192,7 @@ def test_calibrate_writes_what_detect_takes(
     for arguments, message in (
         ([*given, "c.bin"], "out: got c.bin, must end in .safetensors"),
         (["calibrate", "--model", "a.safetensors", "--out", "c.safetensors"], "a.safetensors is calibrated already"),
-        (["detect", "--model", "a.safetensors", "--data", "digits", "x.png"], "detector, alpha and data must be left"),
+        (["detect", "--model", "a.safetensors", "--data", "digits", "x.png"], "correct_only must be left"),
     ):
         code, out, errors = command(*arguments)
         assert (code, out) == (2, "")
