@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustrecon.bench import measure, store
+from robustrecon.bench import store
 from robustrecon.bench.key import radius
 from robustrecon.bench.report import text, worst_tables
 from robustrecon.bench.result import CellResult
 from robustrecon.bench.worst_case import WorstCase, worst_case
+
+from .graft_tables import undefended
 
 UNDEFENDED_BY = "pgd"
 ALONE, GRAFTED = "logit_margin", "label_margin"  # the detectors
@@ -103,8 +104,8 @@ def _undefended(alone: list[CellResult], eps: float) -> str:
     """The error of the label alone, as if nothing were ever rejected."""
     for cell in alone:
         if (cell.key.attack, cell.key.norm, cell.key.eps) == (UNDEFENDED_BY, "linf", eps):
-            undefended = measure(cell.images, math.inf)
-            interval = undefended.intervals["robust_risk"]
+            metrics = undefended(cell).metrics
+            interval = metrics.intervals["robust_risk"]
             assert interval is not None
-            return text.bounded(undefended.robust_risk, interval)
+            return text.bounded(metrics.robust_risk, interval)
     return "–"

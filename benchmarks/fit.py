@@ -48,7 +48,7 @@ def fit(network: nn.Module, train: Part, epochs: int, *, peak: float = 0.1, augm
                 flush=True,
             )
     # Statistics of the batch normalisation for the weights as they are now: some networks average them very slowly.
-    update_bn((part for part in train.head(SETTLING * BATCH).x.split(BATCH)), network)
+    update_bn(train.head(SETTLING * BATCH).x.split(BATCH), network)
     network.eval()
 
 

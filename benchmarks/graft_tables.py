@@ -72,9 +72,12 @@ def robust_risks(results: Path, systems: Sequence[System]) -> str:
 def cells_of(results: Path, system: System) -> list[CellResult]:
     """The cells of a system, where `results` is the folder of that name."""
     cells = store.read_folder(results / system.cells).results
-    if not system.undefended:
-        return cells
-    return [replace(cell, metrics=measure(cell.images, math.inf)) for cell in cells]
+    return [undefended(cell) for cell in cells] if system.undefended else cells
+
+
+def undefended(cell: CellResult) -> CellResult:
+    """The cell as if nothing were ever rejected."""
+    return replace(cell, metrics=measure(cell.images, math.inf))
 
 
 def _risk(cell: CellResult | None) -> str:

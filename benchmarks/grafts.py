@@ -200,9 +200,7 @@ def graft_of(name: str) -> nn.Module:
     Raises:
         InputError: one of the two is not trained yet.
     """
-    module, _, function = DRAWERS[name].classifier.partition(":")
-    made: nn.Module = {"grafted": grafted.__dict__, "grafts": globals()}[module][function]()
-    return load(_made(name, FOLDER / name), made)
+    return load(_made(name, FOLDER / name))
 
 
 def with_shipped_drawer(name: str) -> nn.Module:

@@ -17,7 +17,7 @@ from .class_conditioned import packed
 
 DETECTOR = "any_of(label_margin,0*free_energy,0*max_logit)"
 """Label margin against who changes the label; free energy and highest logit, of the least share of the false-alarm
-rate, reject what is a member of no class (results/grafted/nonsense.md). Equal shares would triple the robust risk."""
+rate, reject what is a member of no class (results/grafted/nonsense.md). Equal shares would make its threshold laxer."""
 
 PIXELS, LAYER = "pixels", "layer:"  # what a drawer can explain, or find the style in
 
