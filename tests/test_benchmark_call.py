@@ -95,6 +95,27 @@ def test_nothing_is_written_without_out(
     assert list(tmp_path.rglob("*")) == [tmp_path / "temporary"]
 
 
+def test_alpha_may_bound_the_rate_among_what_is_labelled_right(given: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, y, calibration = given
+    logits = plain()(calibration)
+    labels = logits.argmax(1)
+    unsure = logits.softmax(1).amax(1).argsort()[:30]
+    labels[unsure] = (labels[unsure] + 1) % 10  # wrong, so that a threshold is of the others alone
+    sure = calibration[logits.argmax(1) == labels]
+    own = (TensorDataset(x, y), TensorDataset(calibration, labels))
+    (everything,), (correct,) = (
+        call(plain(), own, attacks="pgd", alpha=0.1, correct_only=correct_only).cells for correct_only in (False, True)
+    )
+    right = DefendedClassifier(plain(), "msp").calibrate(sure, alpha=0.1)
+    assert correct.metrics.threshold == pytest.approx(right.threshold)
+    assert everything.metrics.threshold > correct.metrics.threshold
+    assert [cell.key.false_alarms for cell in (everything, correct)] == ["0.1", "0.1 of the images labelled right"]
+    assert "correct_only" not in everything.key.to_json()
+    assert type(correct.key).from_json(correct.key.to_json()) == correct.key
+    with pytest.raises(InputError, match="correct_only: needs the labels of the calibration images"):
+        call(plain(), given, attacks="pgd", correct_only=True)
+
+
 def test_a_defended_classifier_brings_its_detector_alpha_and_classes(given: tuple[Tensor, Tensor, Tensor]) -> None:
     def sure(evidence: Evidence) -> Tensor:
         return -evidence.logits.amax(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,10 @@ import numpy as np
 import pytest
 from sklearn.neural_network import MLPClassifier
 
-from robustrecon import DefendedClassifier, benchmark, from_sklearn, graft
-from robustrecon.data import Dataset
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks import classifier_table
 from benchmarks.classifier_table import Pair
+from robustrecon import DefendedClassifier, benchmark, from_sklearn, graft
+from robustrecon.data import Dataset
 
 EPS = (0.05, 0.15)
 N = 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from benchmarks import readme, readme_picture
 from robustrecon import DefendedClassifier, StyleMemoryNet, plotting
 from robustrecon.bench import store
 from robustrecon.bench.report import examples, html, interactive, still
@@ -26,9 +26,6 @@ from robustrecon.figures.sheets import GAP
 from robustrecon.figures.transfers import StyleTransfer
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import readme, readme_picture  # noqa: E402
 
 
 @pytest.fixture

@@ -14,13 +14,11 @@ import pytest
 import typer
 
 import robustrecon
+from benchmarks import readme
 from robustrecon import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_COMMAND = ("COMMAND", "--help", "--version")
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import readme  # noqa: E402
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.ablation import VARIANTS
 from robustrecon import InputError, checkpoint
 from robustrecon.models import shipped
 from robustrecon.training import RECIPES, Recipe
 from robustrecon.training.recipes import completed
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
-from benchmarks.ablation import VARIANTS  # noqa: E402
 
 FLAT: dict[str, Any] = {
     "name": "robust-refine",

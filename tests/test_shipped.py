@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.ship import MOST_BYTES, main, ship
 from robustrecon import DefendedClassifier, InputError, StyleMemoryNet, checkpoint, cli, load, models, train
 from robustrecon.bench.model import load_benchmark_model
 from robustrecon.data import Dataset
@@ -22,9 +23,7 @@ from robustrecon.training import RECIPES
 from robustrecon.training.loop import accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
-from benchmarks.ship import MOST_BYTES, main, ship  # noqa: E402
 
 SHIPPED = shipped.names()
 

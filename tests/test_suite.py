@@ -87,8 +87,10 @@ def figures(run: SuiteRun) -> list[tuple[Any, ...]]:
 
 
 def test_a_suite_gives_an_attack_for_each_eps(tmp_path: Path) -> None:
-    suite = read_suite(written(tmp_path, f'data = "digits"\nn = 40\nalpha = 0.1\nseed = 3\n{ATTACKS}'))
-    assert suite.alpha == 0.1
+    suite = read_suite(
+        written(tmp_path, f'data = "digits"\nn = 40\nalpha = 0.1\ncorrect_only = true\nseed = 3\n{ATTACKS}')
+    )
+    assert suite.false_alarms == "0.1 of the images labelled right"
     assert [(model.name, model.n) for model in suite.models] == [(None, 40)]
     assert [(each.name, each.eps, each.n, each.seed) for each in suite.models[0].attacks] == [
         ("pgd", 0.1, 40, 3),
@@ -125,6 +127,7 @@ BAD = [
     ("n = 1.5\n" + PGD, "n: got 1.5, must be a whole number"),
     ("n = true\n" + PGD, "n: got True, must be a whole number"),
     ('alpha = "x"\n' + PGD, "alpha: got 'x', must be a number"),
+    ("correct_only = 1\n" + PGD, "correct_only: got 1, must be true or false"),
     ("alpha = 1\n" + PGD, r"alpha: got 1, must be in \(0, 1\)"),
     ("attack = 3\n", "attack: got 3, must be a list"),
     ("attack = [3]\n", "attack 1: got 3, must be a table"),

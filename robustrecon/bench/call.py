@@ -91,6 +91,7 @@ def benchmark(
     engine: str | None = None,
     parameters: Mapping[str, Json] | None = None,
     alpha: float | None = None,
+    correct_only: bool = False,
     seed: int = 0,
     precision: str = "auto",
     classes: Sequence[str] | None = None,
@@ -116,6 +117,8 @@ def benchmark(
         norm, steps, engine, seed, precision: of the attacks, as `BenchmarkPlan` has them.
         parameters: others of the attacks: {"restarts": 5, "multi-target.targets": 2}.
         alpha: bound on the false-alarm rate; by default that of a calibrated classifier, or 0.05.
+        correct_only: let alpha bound the rate among the calibration images that the model labels right; x_calibration
+            comes with labels then.
         classes: the class names; by default the data set's, the classifier's, or numbers.
         data_dir: where a named data set is.
         device: to attack on. A module that is passed in stays where it is, unless this names another device.
@@ -145,6 +148,7 @@ def benchmark(
         seed=seed,
         precision=precision,
         parameters=parameters,
+        correct_only=correct_only,
     )
     target = _target(model, data, classes, data_dir, device, progress)
     bench = prepared(target, plan, out, progress)

@@ -27,9 +27,10 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
     Returns:
         Columns for what was measured (`data`, `model`, `weights`, `detector`, `attack`, `engine`, `norm`, `eps`,
-        `steps`, `seed`, `n`, `alpha`, `parameters`, `precision`, ...), for every figure (`clean_accuracy`, `accuracy`,
-        `auroc_success`, `undetected_success`, `robust_risk`, `robust_risk_low`, `robust_risk_high`, ...) and for where
-        it comes from (`checks`, `seconds`, `commit`, ...). A rate of no images is missing.
+        `steps`, `seed`, `n`, `alpha`, `correct_only`, `parameters`, ...), for every figure (`clean_accuracy`,
+        `accuracy`, `auroc_success`, `undetected_success`, `robust_risk`, `robust_risk_low`,
+        `robust_risk_high`, ...) and for where it comes from (`checks`, `seconds`, `commit`, ...). A rate of no
+        images is missing.
 
     Raises:
         InputError: no such folder.
@@ -68,6 +69,7 @@ def _row(result: CellResult) -> dict[str, Json]:
         "seed": key.seed,
         "n": key.n,
         "alpha": key.alpha,
+        "correct_only": key.correct_only,
         "parameters": key.parameter_text,
         "precision": key.precision,
         "knows_detector": result.knows_detector,
@@ -97,7 +99,8 @@ def _row(result: CellResult) -> dict[str, Json]:
 _MAYBE_MISSING = ("accepted_accuracy", "success_rate", "auroc_success", "auroc_all", *TPR_COLUMNS.values())
 COLUMNS = [
     *("data", "model", "weights", "data_fingerprint", "detector", "attack", "engine", "norm", "eps", "steps", "seed"),
-    *("n", "alpha", "parameters", "precision", "knows_detector", "clean_accuracy", "clean_rejection_rate"),
+    *("n", "alpha", "correct_only", "parameters", "precision", "knows_detector"),
+    *("clean_accuracy", "clean_rejection_rate"),
     *("accepted_accuracy", "accuracy", "success_rate", "successes", "auroc_success", "auroc_all"),
     *TPR_COLUMNS.values(),
     *("undetected_success", "threshold", "robust_risk", "robust_risk_low", "robust_risk_high", "checks", "seconds"),

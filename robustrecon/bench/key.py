@@ -35,6 +35,7 @@ class CellKey:
         parameters: of the attack, those given beside eps, norm, seed and steps.
         data_fingerprint: hash of the data; None in results stored without one, which match any.
         precision: in which the attack searched, "float32" or "bfloat16".
+        correct_only: whether alpha bounds the rate among the images that the model labels right.
     """
 
     data: str
@@ -52,18 +53,21 @@ class CellKey:
     parameters: Mapping[str, Json] = field(default_factory=dict)
     data_fingerprint: str | None = None
     precision: str = "float32"
+    correct_only: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detector", current_name(self.detector))
         object.__setattr__(self, "parameters", attacks.current_parameters(self.parameters))
 
     def to_json(self) -> dict[str, Json]:
-        """As stored: without `parameters` where there are none, and without `precision` where it is float32."""
+        """As stored: without what is as by default of `parameters`, `precision` and `correct_only`."""
         values: dict[str, Json] = {each.name: getattr(self, each.name) for each in fields(self)}
         if not self.parameters:
             del values["parameters"]
         if self.precision == "float32":
             del values["precision"]
+        if not self.correct_only:
+            del values["correct_only"]
         return values
 
     @classmethod
@@ -96,6 +100,7 @@ class CellKey:
             parameters=given.mapping("parameters", json_value) if "parameters" in given else {},
             data_fingerprint=given.maybe_text("data_fingerprint") if "data_fingerprint" in given else None,
             precision=precision,
+            correct_only="correct_only" in given and given.flag("correct_only"),
         )
 
     @property
@@ -142,6 +147,11 @@ class CellKey:
         return " ".join(f"{name}={value}" for name, value in sorted(self.parameters.items()))
 
     @property
+    def false_alarms(self) -> str:
+        """What reports call the calibration: `0.01`, `0.01 of the images labelled right`."""
+        return false_alarms(self.alpha, self.correct_only)
+
+    @property
     def budget(self) -> str:
         """What tables and pictures call the threat model: `linf 0.3`."""
         return budget(self.norm, self.eps)
@@ -152,6 +162,11 @@ def attack_title(attack: str, engine: str | None, steps: int | None, parameters:
     other = other_engine(attack, engine)
     words = [f"{attack}-{steps}" if steps else attack, f"by {other}" if other else "", parameters, SHORT[precision]]
     return " ".join(filter(None, words))
+
+
+def false_alarms(alpha: float, correct_only: bool) -> str:
+    """A bound on the false-alarm rate, for a report: `0.01`, `0.01 of the images labelled right`."""
+    return f"{alpha:g}{' of the images labelled right' * correct_only}"
 
 
 def budget(norm: str, eps: float) -> str:

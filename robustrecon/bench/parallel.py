@@ -34,7 +34,7 @@ class WorkerSetup:
     Attributes:
         model, data, data_dir, device: as for `load_benchmark_model`.
         weights: hash of the model's weights.
-        detectors, alpha, n, root: as for `Bench`.
+        detectors, alpha, correct_only, n, root: as for `Bench`.
         threads: that torch may use.
     """
 
@@ -45,6 +45,7 @@ class WorkerSetup:
     weights: str
     detectors: tuple[str, ...]
     alpha: float
+    correct_only: bool
     n: int
     root: str
     threads: int
@@ -207,4 +208,5 @@ def _bench(setup: WorkerSetup) -> Bench:
     target = load_benchmark_model(setup.model, setup.data, setup.data_dir, setup.device, progress=False)
     if target.weights != setup.weights:
         raise InputError(f"model: {setup.model} has changed since the suite was started; start it again")
-    return Bench(target, setup.detectors, setup.alpha, setup.n, Path(setup.root), progress=False)
+    root = Path(setup.root)
+    return Bench(target, setup.detectors, setup.alpha, setup.n, root, False, setup.correct_only)

@@ -106,6 +106,7 @@ class AttackConfig:
         weights: str = "",
         data_fingerprint: str | None = None,
         precision: str = "float32",
+        correct_only: bool = False,
     ) -> CellKey:
         """The cell of one detector on the n images that there are; `precision` is what the attack's comes to there."""
         return CellKey(
@@ -124,6 +125,7 @@ class AttackConfig:
             parameters={name: value for name, value in self.parameters.items() if name != "steps"},
             data_fingerprint=data_fingerprint,
             precision=precision,
+            correct_only=correct_only,
         )
 
     @classmethod
@@ -151,6 +153,7 @@ class BenchmarkPlan:
         precision: in which the attacks search, one of `attacks.PRECISIONS`.
         parameters: others of the attacks, for each that has them, or with the attack's name before them for that one
             alone: {"restarts": 5, "multi-target.targets": 2}. A text is read as the parameter's type.
+        correct_only: let alpha bound the rate among the calibration images that the model labels right.
 
     Raises:
         InputError: an unknown name or a value out of range.
@@ -170,10 +173,11 @@ class BenchmarkPlan:
         seed: int = 0,
         precision: str = "auto",
         parameters: Mapping[str, Json] | None = None,
+        correct_only: bool = False,
     ) -> None:
         if not (names and eps) or (detectors is not None and not detectors):
             raise InputError("attack, eps and detector: must be at least one each")
-        self.alpha = check_fraction(alpha, "alpha")
+        self.alpha, self.correct_only = check_fraction(alpha, "alpha"), correct_only
         self.detectors = None if detectors is None else list(dict.fromkeys(detectors))
         for detector in self.detectors or ():
             if isinstance(detector, str):

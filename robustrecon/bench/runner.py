@@ -61,7 +61,8 @@ def prepared(target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path | None
     if root is not None:
         check_writable(root)
     detectors = plan.detectors or default_detectors(target.model)
-    bench = Bench(target, detectors, plan.alpha, max(config.n for config in plan.attacks), root, progress)
+    most = max(config.n for config in plan.attacks)
+    bench = Bench(target, detectors, plan.alpha, most, root, progress, plan.correct_only)
     bench.check_precisions(plan.attacks)
     return bench
 
@@ -84,9 +85,11 @@ class Bench:
         n: the most test images that an attack gets.
         root: folder of all results; None keeps them in memory.
         progress: show each attack's progress on stderr.
+        correct_only: whether alpha bounds the rate among the images that the model labels right.
 
     Raises:
-        InputError: too few calibration images for alpha, two detectors of one name, or one that does not fit the model.
+        InputError: too few calibration images for alpha, or none with a label where `correct_only`; two detectors of
+            one name, or one that does not fit the model.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Bench:
         n: int,
         root: Path | None,
         progress: bool,
+        correct_only: bool = False,
     ) -> None:
         self.defences: dict[str, DefendedClassifier] = {}
         self._own: set[str] = set()
@@ -113,7 +117,9 @@ class Bench:
             raise InputError(
                 f"alpha: got {alpha}, needs {needed} calibration images, {target.data.name} has {calibrating}"
             )
-        self.target, self.alpha, self.progress = target, alpha, progress
+        if correct_only and not bool((target.data.calibration.y >= 0).any()):
+            raise InputError("correct_only: needs the labels of the calibration images, which have none")
+        self.target, self.alpha, self.correct_only, self.progress = target, alpha, correct_only, progress
         self.weights = target.weights
         part = target.data.test.head(n)
         self.device = device_of(target.model)
@@ -177,6 +183,7 @@ class Bench:
             weights=self.weights,
             data_fingerprint=self.target.data.fingerprint,
             precision=self.precision(config, detector),
+            correct_only=self.correct_only,
         )
 
     def keys(self, config: AttackConfig, detector: str) -> tuple[CellKey, ...]:
@@ -222,7 +229,9 @@ class Bench:
         """The model defended by a detector."""
         defended = self.defences[detector]
         if defended.calibration is None:
-            defended.calibrate(self.target.data.calibration.x, self.alpha)
+            known = self.target.data.calibration
+            given = (known.x, known.y) if self.correct_only else known.x
+            defended.calibrate(given, self.alpha, correct_only=self.correct_only)
             self._clean[detector] = defended.inspect(self.x)
         return defended
 

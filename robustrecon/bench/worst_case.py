@@ -102,7 +102,7 @@ class WorstCase:
     """The worst case of one model and detector at one budget.
 
     Attributes:
-        data, model, weights, detector, norm, alpha, eps: as in a cell's key.
+        data, model, weights, detector, norm, alpha, eps, correct_only: as in a cell's key.
         n: the images of the largest cell.
         clean_accuracy, clean_rejection_rate: on those.
         robust_risk, robust_risk_interval: over them and all attacks.
@@ -131,6 +131,7 @@ class WorstCase:
     attacks: tuple[AttackCount, ...]
     checks: tuple[AttackNote, ...]
     failed: tuple[AttackNote, ...]
+    correct_only: bool = False
 
     @property
     def budget(self) -> str:
@@ -150,6 +151,7 @@ class WorstCase:
             "detector": self.detector,
             "norm": self.norm,
             "alpha": self.alpha,
+            **({"correct_only": True} if self.correct_only else {}),
             "eps": self.eps,
             "n": self.n,
             "clean_accuracy": self.clean_accuracy,
@@ -191,6 +193,7 @@ class WorstCase:
             attacks=given.several("attacks", AttackCount.from_json),
             checks=given.several("checks", AttackNote.from_json),
             failed=given.several("failed", AttackNote.from_json),
+            correct_only="correct_only" in given and given.flag("correct_only"),
         )
 
 
@@ -230,6 +233,7 @@ def _entry(at: list[Cell], within: list[Cell]) -> WorstCase:
         detector=key.detector,
         norm=key.norm,
         alpha=key.alpha,
+        correct_only=key.correct_only,
         eps=key.eps,
         n=len(largest.images),
         clean_accuracy=float(clean.correct.mean()),
@@ -268,6 +272,6 @@ def _undetected(result: CellResult, largest: CellResult) -> Flags:
     return undetected
 
 
-def _group(cell: Cell) -> tuple[str, str, str, str, str, float]:
+def _group(cell: Cell) -> tuple[str, str, str, str, str, str]:
     key = cell.key
-    return key.data, key.model, key.weights, key.detector, key.norm, key.alpha
+    return key.data, key.model, key.weights, key.detector, key.norm, key.false_alarms

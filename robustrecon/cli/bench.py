@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Alpha, Classifier, Data, DataDir, Device, Format, Json, checked_format, number
+from .options import Alpha, Classifier, CorrectOnly, Data, DataDir, Device, Format, Json, checked_format, number
 
 if TYPE_CHECKING:
     from ..bench.suite.read import Suite
@@ -25,6 +25,7 @@ IN_A_SUITE = (
     "data",
     "detector",
     "alpha",
+    "correct_only",
     "n",
     "seed",
     "log_x",
@@ -77,6 +78,7 @@ def bench(
         ),
     ] = None,
     alpha: Alpha = 0.05,
+    correct_only: CorrectOnly = False,
     n: Annotated[int, typer.Option(help="Number of test images to attack, from the first.")] = 1000,
     seed: Annotated[int, typer.Option(help="Random seed for the attacks.")] = 0,
     precision: Annotated[
@@ -138,6 +140,7 @@ def bench(
         engine=engine,
         detectors=detector or None,
         alpha=alpha,
+        correct_only=correct_only,
         n=n,
         seed=seed,
         precision="auto" if precision is None else precision,
@@ -244,11 +247,24 @@ def _worst_case_only(context: typer.Context, as_json: bool) -> None:
     from ..bench.chain.run import asked_suite, run_worst_cases
     from ..bench.report import chain as report
 
-    names = ("attack", "eps", "norm", "steps", "engine", "model", "data", "detector", "alpha", "n", "seed", "precision")
+    names = (
+        "attack",
+        "eps",
+        "norm",
+        "steps",
+        "engine",
+        "model",
+        "data",
+        "detector",
+        "alpha",
+        "correct_only",
+        "n",
+        "seed",
+    )
     suite = (
         _read_suite(context, given["suite"], given["precision"])
         if given["suite"]
-        else asked_suite(**{name: given[name] for name in names})
+        else asked_suite(**{name: given[name] for name in (*names, "precision")})
     )
     settings = {name: given[name] for name in ("workers", "backend", "device")}
     ran = run_worst_cases(suite, given["out"], given["data_dir"], **settings)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Alpha, CalibrationData, Classifier, DataDir, Detector, Device, Json
+from .options import Alpha, CalibrationData, Classifier, CorrectOnly, DataDir, Detector, Device, Json
 
 
 def calibrate(
@@ -22,13 +22,7 @@ def calibrate(
     data_dir: DataDir = Path("data"),
     device: Device = "auto",
     classifier: Classifier = None,
-    correct_only: Annotated[
-        bool,
-        typer.Option(
-            "--correct-only",
-            help="Bound the rate among the images that the model labels right: for models that err often.",
-        ),
-    ] = False,
+    correct_only: CorrectOnly = False,
     as_json: Json = False,
 ) -> None:
     """Write a classifier with a calibrated detector to one file, for `detect --model FILE`."""

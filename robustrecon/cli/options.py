@@ -19,6 +19,12 @@ Data = Annotated[
 DataDir = Annotated[Path, typer.Option(help="Where the data is, or is downloaded to (torchvision's layout).")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Alpha = Annotated[float, typer.Option(help="Bound on the false-alarm rate, in (0, 1).")]
+CorrectOnly = Annotated[
+    bool,
+    typer.Option(
+        "--correct-only", help="Bound the rate among the images that the model labels right: for models that err often."
+    ),
+]
 Format = Annotated[
     str | None, typer.Option(help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}; {FORMATS[0]} by default.")
 ]

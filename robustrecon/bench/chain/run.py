@@ -71,6 +71,7 @@ def asked_suite(
     n: int,
     seed: int,
     precision: str | None,
+    correct_only: bool = False,
 ) -> Suite:
     """A suite of one model, as the command line asks for it: the arguments are its options.
 
@@ -89,6 +90,7 @@ def asked_suite(
         n=n,
         seed=seed,
         precision=precision or "auto",
+        correct_only=correct_only,
     )
     configs = tuple(plan.attacks) if attack else default_attacks(radii, norm, seed, n, plan.attacks[0].precision)
     name = None if model is None else str(model)
@@ -98,6 +100,7 @@ def asked_suite(
         plan.alpha,
         (SuiteModel(name, tuple(dict.fromkeys(detector or DEFAULTS)), n, configs),),
         precision,
+        plan.correct_only,
     )
 
 
@@ -285,6 +288,7 @@ def summarized(
                 detector=first.detector,
                 norm=first.norm,
                 alpha=first.alpha,
+                correct_only=first.correct_only,
                 eps=eps,
                 n=key.n,
                 clean_accuracy=float(1 - wrong.mean()),

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from ..frame import frame_of
-from ..key import CellKey, attack_title, budget
+from ..key import CellKey, attack_title, budget, false_alarms
 from ..result import Cell, failed, measured
 from .text import bounded, decimals, doubted, grid, percent
 
@@ -68,7 +68,7 @@ WITH_N: Columns = {"n": lambda row: str(row.n), **COLUMNS}  # where n differs fr
 WITH_PLACE: Columns = {  # where cells of several models stand in one table
     "data": lambda row: row.data,
     "model": lambda row: row.model,
-    "alpha": lambda row: f"{row.alpha:g}",
+    "alpha": lambda row: false_alarms(row.alpha, row.correct_only),
     **WITH_N,
 }
 
@@ -89,7 +89,7 @@ def summary(cells: Sequence[Cell]) -> str:
     engines = dict.fromkeys(f"{cell.key.attack} by {_engine(cell.key)}" for cell in cells)
     return (
         f"{key.data}, {key.model}: the first {key.n} test images; detectors calibrated to a false-alarm "
-        f"rate of {key.alpha:g}; {', '.join(engines)}."
+        f"rate of {key.false_alarms}; {', '.join(engines)}."
     )
 
 

@@ -48,6 +48,7 @@ def write(run: ChainRun, out: str | Path, command: str) -> list[Path]:
         command=command,
         commit=provenance.commit(),
         alpha=run.suite.alpha,
+        correct_only=run.suite.correct_only,
         worst_case=tuple(found),
         failed=tuple(failed(run)),
         cells=tuple(str(result.key.path) for result in run.results),
@@ -155,7 +156,7 @@ def _summary(run: ChainRun) -> str:
         for result in run.results
     )
     aware = any(attack.knows_detector for entry in entries(run) for attack in entry.attacks)
-    said = f"{models}. Detectors calibrated to a false-alarm rate of {run.suite.alpha:g}."
+    said = f"{models}. Detectors calibrated to a false-alarm rate of {run.suite.false_alarms}."
     return said if aware else f"{said} **{UNAWARE}**"
 
 

@@ -45,7 +45,8 @@ def draw_examples(
     if broken and draws(target.model):
         result = max(broken, key=_divided)
         key = result.key
-        bench = Bench(target, [key.detector], key.alpha, min(among, key.n), path.parent, progress=False)
+        n = min(among, key.n)
+        bench = Bench(target, [key.detector], key.alpha, n, path.parent, False, key.correct_only)
         config = AttackConfig.again(key)
         if key.precision == "bfloat16":  # which another processor than the one that it was measured on may not have
             config = replace(config, precision="auto")

@@ -46,5 +46,5 @@ def markdown(cells: Sequence[Cell], examples: bool = True) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _shared(key: CellKey) -> tuple[str, int, float]:
-    return key.weights, key.n, key.alpha
+def _shared(key: CellKey) -> tuple[str, int, str]:
+    return key.weights, key.n, key.false_alarms

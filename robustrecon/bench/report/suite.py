@@ -52,6 +52,7 @@ class SuiteReport:
         command: that makes the report again.
         commit: of the code that made it.
         alpha: bound on the false-alarm rate.
+        correct_only: whether it is of the images that the model labels right.
         worst_case: an entry for each model, detector and budget.
         failed: cells that could not be measured.
         cells: the files of all cells, below the folder of the report.
@@ -61,6 +62,7 @@ class SuiteReport:
     command: str
     commit: str | None
     alpha: float
+    correct_only: bool
     worst_case: tuple[WorstCase, ...]
     failed: tuple[FailedCell, ...]
     cells: tuple[str, ...]
@@ -71,6 +73,7 @@ class SuiteReport:
             "command": self.command,
             "commit": self.commit,
             "alpha": self.alpha,
+            **({"correct_only": True} if self.correct_only else {}),
             "worst_case": [entry.to_json() for entry in self.worst_case],
             "failed": [cell.to_json() for cell in self.failed],
             "cells": list(self.cells),
@@ -89,6 +92,7 @@ class SuiteReport:
             command=given.text("command"),
             commit=given.maybe_text("commit"),
             alpha=given.number("alpha"),
+            correct_only="correct_only" in given and given.flag("correct_only"),
             worst_case=given.several("worst_case", WorstCase.from_json),
             failed=given.several("failed", FailedCell.from_json),
             cells=given.several("cells", text),
@@ -114,6 +118,7 @@ def write(run: SuiteRun, out: str | Path, needs_data_dir: bool = False) -> list[
         command=command,
         commit=provenance.commit(),
         alpha=run.suite.alpha,
+        correct_only=run.suite.correct_only,
         worst_case=tuple(entries),
         failed=tuple(FailedCell(cell.key, cell.error) for cell in failed(run.cells)),
         cells=tuple(str(cell.key.path) for cell in run.cells),
@@ -185,7 +190,7 @@ def _summary(run: SuiteRun) -> str:
         for bench in run.benches
     )
     aware = any(result.knows_detector for result in measured(run.cells))
-    said = f"{models}. Detectors calibrated to a false-alarm rate of {run.suite.alpha:g}."
+    said = f"{models}. Detectors calibrated to a false-alarm rate of {run.suite.false_alarms}."
     return said if aware else f"{said} **{UNAWARE}**"
 
 

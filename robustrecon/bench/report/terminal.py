@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..frame import frame_of
-from ..key import radius
+from ..key import false_alarms, radius
 from ..result import Cell, measured
 from ..worst_case import WorstCase, worst_case
 from .cells import Columns, caveat, failures, title
@@ -25,7 +25,7 @@ robust risk  share of images, in %, that are wrong or rejected when clean, or en
              accepted; with its 95 % interval; the lower the better
 †            a check fired: the attack may have failed, and the figures beside it may be too good;
              of a worst case: no attack that knows the detector passed its checks"""
-SHARED = ["data", "model", "weights", "n", "alpha", "norm"]  # what the rows of one table have in common
+SHARED = ["data", "model", "weights", "n", "alpha", "correct_only", "norm"]  # what the rows of one table have in common
 
 COLUMNS: Columns = {
     "attack": lambda row: doubted(title(row), row.checks),
@@ -50,11 +50,12 @@ def printed(cells: Sequence[Cell]) -> str:
 def tables(frame: pd.DataFrame) -> list[str]:
     """A heading with the clean figures, and a row an attack, radius and detector; one for each model, data and norm."""
     made = []
-    for (data, model, _, n, alpha, norm), rows in frame.groupby(SHARED, sort=False):
+    for (data, model, _, n, alpha, correct_only, norm), rows in frame.groupby(SHARED, sort=False):
         clean = rows.drop_duplicates("detector")
         rejected = ", ".join(f"{row.detector} {_percent(row.clean_rejection_rate)} %" for row in clean.itertuples())
+        bound = false_alarms(alpha, correct_only)
         lines = (
-            f"{data}, {model}: {norm}, the first {n} test images, false-alarm rate at most {alpha:g}",
+            f"{data}, {model}: {norm}, the first {n} test images, false-alarm rate at most {bound}",
             f"clean: accuracy {_percent(clean.clean_accuracy.iloc[0])} %, rejected by {rejected}",
         )
         heading = "\n".join(textwrap.fill(line, WIDTH) for line in lines)

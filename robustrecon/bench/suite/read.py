@@ -14,7 +14,7 @@ from ...data import DATASETS
 from ...detectors import DEFAULTS
 from ...files import check_suite
 from ...types import InputError, check_fraction, unknown_name
-from ..key import budget
+from ..key import budget, false_alarms
 from ..plan import AttackConfig, check_detectors
 
 if sys.version_info >= (3, 11):
@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SUITE_KEYS = ("data", "n", "alpha", "seed", "precision", "model", "attack")
+SUITE_KEYS = ("data", "n", "alpha", "correct_only", "seed", "precision", "model", "attack")
 FOLDER = "folder:"
 MODEL_KEYS = ("name", "detectors", "n")
 ATTACK_KEYS = ("name", "norm", "eps", "engine", "parameters", "n", "models", "precision")
@@ -55,6 +55,7 @@ class Suite:
         alpha: bound on the false-alarm rate.
         models: what is attacked, and with what.
         precision: of all attacks, where it was given instead of what the file says.
+        correct_only: whether alpha bounds the rate among the images that a model labels right.
     """
 
     path: Path
@@ -62,16 +63,23 @@ class Suite:
     alpha: float
     models: tuple[SuiteModel, ...]
     precision: str | None = None
+    correct_only: bool = False
+
+    @property
+    def false_alarms(self) -> str:
+        """What reports call the calibration."""
+        return false_alarms(self.alpha, self.correct_only)
 
 
 def read_suite(path: str | Path, precision: str | None = None) -> Suite:
     """Read a suite and check all of it: every attack is made once.
 
     Args:
-        path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05), `seed` (0) and `precision` ("auto"); a table
-            [[model]] for each model, with `name`, `detectors` (all by default) and `n`, none for the default model; a
-            table [[attack]] for each attack, with `name`, `eps` (a number or several), `norm` ("linf"), `engine`,
-            `parameters`, `n`, `precision` and `models` (names of those that it is for, all by default).
+        path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05), `correct_only` (false), `seed` (0) and
+            `precision` ("auto"); a table [[model]] for each model, with `name`, `detectors` (all by default) and `n`,
+            none for the default model; a table [[attack]] for each attack, with `name`, `eps` (a number or several),
+            `norm` ("linf"), `engine`, `parameters`, `n`, `precision` and `models` (names of those that it is for, all
+            by default).
         precision: in which all attacks search, instead of what the file says.
 
     Raises:
@@ -87,6 +95,7 @@ def read_suite(path: str | Path, precision: str | None = None) -> Suite:
         unknown_name(f"{path}: data", data, [*DATASETS, FOLDER + "PATH"])
     with top.saying_where():
         alpha = check_fraction(top.value("alpha", 0.05, (float,)), "alpha")
+    correct_only: bool = top.value("correct_only", False, (bool,))
     models = [
         SuiteModel(table.text("name"), _detectors(table), table.whole("n", n, least=1))
         for table in top.tables("model", MODEL_KEYS)
@@ -100,7 +109,8 @@ def read_suite(path: str | Path, precision: str | None = None) -> Suite:
         config = [(replace(each, precision=precision), names) for each, names in config]
     if not config:
         raise InputError(f"{path}: attack: got none, must be at least one [[attack]] table")
-    return Suite(path, data, alpha, tuple(_meeting(model, config, path) for model in models), precision)
+    met = tuple(_meeting(model, config, path) for model in models)
+    return Suite(path, data, alpha, met, precision, correct_only)
 
 
 def _meeting(model: SuiteModel, config: list[tuple[AttackConfig, list[str]]], path: Path) -> SuiteModel:
@@ -180,7 +190,7 @@ class _Table:
         """A value of one of these types; a whole number is a number, a truth value is none."""
         found = self.values.get(key, default)
         allowed = (*kinds, int) if float in kinds else kinds
-        if found is not default and (not isinstance(found, allowed) or isinstance(found, bool)):
+        if found is not default and (not isinstance(found, allowed) or (isinstance(found, bool) and bool not in kinds)):
             names = " or ".join(_KINDS[kind] for kind in kinds)
             raise InputError(f"{self.where}: {key}: got {found!r}, must be {names}")
         return found
@@ -223,6 +233,7 @@ class _Table:
 
 _KINDS: dict[type, str] = {
     str: "a text",
+    bool: "true or false",
     int: "a whole number",
     float: "a number",
     list: "a list",

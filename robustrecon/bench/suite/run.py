@@ -111,7 +111,7 @@ def load_benches(suite: Suite, out: Path, data_dir: str | Path, device: str, pro
     folders: dict[Path, str | None] = {}
     for model in suite.models:
         target = load_benchmark_model(model.name, suite.data, data_dir, device, progress)
-        bench = Bench(target, model.detectors, suite.alpha, model.n, out, progress=False)
+        bench = Bench(target, model.detectors, suite.alpha, model.n, out, False, suite.correct_only)
         if bench.folder in folders:
             raise InputError(
                 f"{suite.path}: model: {folders[bench.folder]} and {model.name} are both called {bench.folder}, must "
@@ -181,6 +181,7 @@ def worker_setup(bench: Bench, model: SuiteModel, data_dir: str | Path, device: 
         weights=bench.weights,
         detectors=model.detectors,
         alpha=bench.alpha,
+        correct_only=bench.correct_only,
         n=model.n,
         root=str(bench.root),
         threads=max(1, joblib.cpu_count() // workers),
