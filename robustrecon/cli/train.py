@@ -16,12 +16,12 @@ def train(
         str | None, typer.Option(help="Name of the network to train, such as style-memory; by default the recipe's.")
     ] = None,
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Name of the recipe: fast, contrastive, robust (adversarial; long), robust-refine (after robust) or "
-            "paper (250 epochs)."
+            help="Name of the recipe: fast, contrastive, robust (adversarial; long), robust-refine (after robust), "
+            "paper (250 epochs), or a model's name; by default that of --model, or else fast."
         ),
-    ] = "fast",
+    ] = None,
     objective: Annotated[
         str | None,
         typer.Option(help="Name of the objective, style-memory, contrastive or trades; by default the recipe's."),
@@ -54,10 +54,10 @@ def train(
     from .. import checkpoint
     from ..data import load_data
     from ..files import slug
-    from ..training import load_recipe
+    from ..training import default_recipe, load_recipe
     from ..training import train as train_model
 
-    chosen = load_recipe(recipe)
+    chosen = load_recipe(default_recipe(model) if recipe is None else recipe)
     if epochs is not None:
         chosen = replace(chosen, name=f"{chosen.name}-e{epochs}", epochs=epochs, least_steps=0)
     if batch_size is not None:

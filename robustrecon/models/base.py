@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from ..types import ImageShape, InputError
 
@@ -51,8 +51,8 @@ class StyleCodes(Protocol):
 class Samples(Protocol):
     """A model that makes images from nothing."""
 
-    def sample(self, labels: Tensor) -> Tensor:
-        """New images (B, C, H, W) of `labels` (B,)."""
+    def sample(self, labels: Tensor, generator: Generator | None = None) -> Tensor:
+        """New images (B, C, H, W) in [0, 1] of `labels` (B,), on the model's device."""
         ...
 
 

@@ -3,6 +3,16 @@
 from .api import train
 from .grafting import graft
 from .objectives import OBJECTIVES, Objective, ObjectiveOptions
-from .recipes import RECIPES, Recipe, load_recipe
+from .recipes import RECIPES, Recipe, default_recipe, load_recipe
 
-__all__ = ["OBJECTIVES", "RECIPES", "Objective", "ObjectiveOptions", "Recipe", "graft", "load_recipe", "train"]
+__all__ = [
+    "OBJECTIVES",
+    "RECIPES",
+    "Objective",
+    "ObjectiveOptions",
+    "Recipe",
+    "default_recipe",
+    "graft",
+    "load_recipe",
+    "train",
+]

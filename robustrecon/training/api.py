@@ -20,7 +20,7 @@ from ..types import InputError, unknown_name
 from . import objectives
 from .lock import only_run_in
 from .loop import Run
-from .recipes import Recipe, load_recipe
+from .recipes import Recipe, default_recipe, load_recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -31,7 +31,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed")
 def train(
     data: Dataset,
     out: str | Path,
-    recipe: str | Recipe = "fast",
+    recipe: str | Recipe | None = None,
     *,
     model: str | EnergyModel | None = None,
     objective: str | None = None,
@@ -53,7 +53,7 @@ def train(
     Args:
         data: what to train on; its calibration part is left untouched.
         out: folder to write to; one run at a time.
-        recipe: a name of `RECIPES` or a `Recipe`.
+        recipe: a name of `RECIPES` or a `Recipe`; by default that of the model's name, where there is one, or "fast".
         model: a name of `MODELS`, or the network to train; by default the recipe's, initialised from the seed.
         objective: a name of `OBJECTIVES`, with its default options, instead of the recipe's.
         start: a trained model to go on from instead: a folder, a .safetensors file or a shipped model's name.
@@ -72,6 +72,8 @@ def train(
             requires or does not fit the data, `out` holds a model already, is in use or cannot be written to, or a
             checkpoint to resume that was made with other settings.
     """
+    if recipe is None:
+        recipe = default_recipe(model if model is None or isinstance(model, str) else model.name)
     if isinstance(recipe, str):
         recipe = load_recipe(recipe)
     if start is not None and model is not None:

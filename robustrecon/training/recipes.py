@@ -177,6 +177,11 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+def default_recipe(model: str | None) -> str:
+    """The name of the recipe for a model where none is said: that of the model's name, or else "fast"."""
+    return model if model in RECIPES else "fast"
+
+
 def load_recipe(name: str) -> Recipe:
     """The recipe called `name`.
 
