@@ -13,7 +13,7 @@ from robustrecon.bench.report import text, worst_tables
 from robustrecon.bench.result import CellResult
 from robustrecon.bench.worst_case import WorstCase, worst_case
 
-from .graft_tables import undefended
+from .graft_tables import calibration, undefended
 
 UNDEFENDED_BY = "pgd"
 ALONE, GRAFTED = "logit_margin", "label_margin"  # the detectors
@@ -29,7 +29,7 @@ HEAD = (
     "attacks on the graft",
 )
 NOTE = f"""\
-MNIST test images, alpha 0.01; all classifiers have the same drawer beside them, `robust/mnist`, and nothing was trained
+All classifiers have the same drawer beside them, `robust/mnist`, and nothing was trained
 for it. *Own confidence*: the classifier alone under `{ALONE}`; *grafted*: under `{GRAFTED}`. Robust risk: share of the
 images that are wrong or rejected when clean, or that an attack with this eps or a smaller one turns into a wrong label
 that is accepted; with 95 % Clopper-Pearson intervals. n: images attacked, alone and grafted. †: no attack that knows
@@ -70,9 +70,10 @@ PAIRS = {
 
 def table(results: Path, pairs: Mapping[str, Pair] = PAIRS) -> str:
     """A row a classifier and radius, from the cells that there are; a classifier without any is left out."""
-    rows = [list(HEAD)]
+    rows, every = [list(HEAD)], []
     for title, pair in pairs.items():
         alone, grafted = (store.read_folder(results / place).results for place in (pair.alone, pair.grafted))
+        every += [*alone, *grafted]
         worst_alone, worst_grafted = _by_eps(alone), _by_eps(grafted)
         for eps in sorted(worst_alone.keys() | worst_grafted.keys()):
             by_itself, beside = worst_alone.get(eps), worst_grafted.get(eps)
@@ -93,7 +94,8 @@ def table(results: Path, pairs: Mapping[str, Pair] = PAIRS) -> str:
             )
     if len(rows) == 1:
         return "Not measured yet: `robustrecon bench --suite benchmarks/grafted-classifiers.toml` does."
-    return f"{text.grid(rows)}\n\n{textwrap.fill(NOTE, 120, break_on_hyphens=False)}"
+    note = f"MNIST test images. {calibration(every)} {NOTE}"
+    return f"{text.grid(rows)}\n\n{textwrap.fill(note, 120, break_on_hyphens=False)}"
 
 
 def _by_eps(cells: list[CellResult]) -> dict[float, WorstCase]:

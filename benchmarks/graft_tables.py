@@ -80,6 +80,12 @@ def undefended(cell: CellResult) -> CellResult:
     return replace(cell, metrics=measure(cell.images, math.inf))
 
 
+def calibration(cells: Sequence[CellResult]) -> str:
+    """How the detectors of cells were calibrated, as the beginning of a note."""
+    bounds = " or ".join(dict.fromkeys(cell.key.false_alarms for cell in cells))
+    return f"Calibrated to a false-alarm rate of {bounds}."
+
+
 def _risk(cell: CellResult | None) -> str:
     return "" if cell is None else text.doubted(text.percent(cell.metrics.robust_risk), cell.checks)
 

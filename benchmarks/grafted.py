@@ -23,6 +23,7 @@ from robustrecon.attacks import MultiTarget, Transfer
 PACKAGE, VERSION, MODULE = "digit-recognizer-py", "0.1.0", "digit_recognizer"
 MEAN, STD = 0.1307, 0.3081  # of its own preprocessing
 DRAWER = "robust/mnist"
+ALPHA = 0.005  # bound on the false-alarm rate, of the images that the classifier labels right; as grafted.toml says
 
 
 def classifier() -> nn.Module:

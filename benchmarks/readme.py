@@ -45,7 +45,7 @@ TRAINED = System(
     "trained/mnist-test/benchmarks.grafts-digits_robust/label_margin",
 )
 FOREIGN = ("foreign classifier, undefended", "foreign classifier, own confidence", "foreign classifier, grafted")
-GRAFTED = "MNIST test images, alpha 0.01."
+GRAFTED = "MNIST test images."
 _CIFAR = "grafted/cifar10/cifar10-images/benchmarks.grafts-small_cnn"
 CIFAR_SYSTEMS = (
     System("small CNN, undefended", f"{_CIFAR}/logit_margin", undefended=True),
@@ -60,7 +60,7 @@ CIFAR_SYSTEMS = (
         }.items()
     ),
 )
-CIFAR = "The part of CIFAR-10 that `cifar10-images` names, alpha 0.01."
+CIFAR = "The part of CIFAR-10 that `cifar10-images` names."
 SUMMARY_DATA, SUMMARY_NORM, SUMMARY_EPS = "mnist", "linf", 0.3
 STYLE_MEMORY = "style-memory-fast"  # as the suite calls it
 UNDEFENDED = System("undefended classifier", f"robust/{SUMMARY_DATA}/{STYLE_MEMORY}", undefended=True)
@@ -127,13 +127,19 @@ def worst_case_table(results: Path) -> str:
 
 def grafted_table(results: Path) -> str:
     """A classifier that nobody here trained, alone and grafted."""
-    note = textwrap.fill(f"{GRAFTED} {graft_tables.NOTE}", 120)
-    return f"{graft_tables.robust_risks(results, (*GRAFTED_SYSTEMS, TRAINED))}\n\n{note}"
+    return _risks(results, (*GRAFTED_SYSTEMS, TRAINED), GRAFTED, graft_tables.NOTE)
 
 
 def cifar_table(results: Path) -> str:
     """A classifier of small natural images, alone and with drawers that were trained for it."""
-    return f"{graft_tables.robust_risks(results, CIFAR_SYSTEMS)}\n\n{textwrap.fill(CIFAR, 120)}"
+    return _risks(results, CIFAR_SYSTEMS, CIFAR, "")
+
+
+def _risks(results: Path, systems: Sequence[System], images: str, note: str) -> str:
+    """The table of systems, and a note that begins with what the images are and ends with `note`."""
+    cells = [cell for system in systems for cell in graft_tables.cells_of(results, system)]
+    said = textwrap.fill(f"{images} {graft_tables.calibration(cells)} {note}".strip(), 120)
+    return f"{graft_tables.robust_risks(results, systems)}\n\n{said}"
 
 
 def nonsense_table(results: Path) -> str:
