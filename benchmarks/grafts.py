@@ -73,6 +73,8 @@ class Drawer:
         eps: radius of the adversarial images; None for none.
         target: "pixels" or a layer of the classifier.
         options: of the drawer.
+        start: a trained drawer to go on from.
+        learning_rate: the peak, instead of the recipe's.
         objective: options of the objective, beside those of the recipe.
     """
 
@@ -84,6 +86,8 @@ class Drawer:
     target: str = "pixels"
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     objective: Mapping[str, OptionValue] = field(default_factory=dict)
+    start: str | None = None
+    learning_rate: float | None = None
 
 
 def _cnn(*widths: tuple[int, int, int], n_classes: int) -> nn.Module:
@@ -171,8 +175,20 @@ NETWORKS = {
 FEW_STEPS = {"attack_steps": 3}  # of the adversary in training, which these classifiers make dear
 NO_NOISE = {"noise": 0.0}
 _AS_REFINED = {"margin_gap": 3.0, "distortion": 1.0, "pair_share": 0.25, "ramp": 0.35}
+_OF_THE_PAIR = {"margin_gap": 3.0, "distortion": 1.0, "pair_share": 0.75, "ramp": 0.0}
 DRAWERS = {
     "digits-robust": Drawer("grafted:classifier", DIGITS, "robust", 6, 0.32, PIXELS, INK, _AS_REFINED),
+    "digits-refined": Drawer(
+        "grafted:classifier",
+        DIGITS,
+        "robust",
+        2,
+        0.31,
+        PIXELS,
+        objective=_OF_THE_PAIR,
+        start=grafted.DRAWER,
+        learning_rate=4e-4,
+    ),
     "letters-robust": Drawer("grafts:letters_cnn", LETTERS, "robust", 2, 0.22, PIXELS, INK),
     "small-cnn-pixels-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 4, options=STYLE),
     "small-cnn-pixels-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 3, CIFAR_EPS, PIXELS, STYLE, FEW_STEPS),
@@ -220,6 +236,7 @@ letters_cnn = partial(classifier, "letters-cnn")
 small_cnn = partial(classifier, "small-cnn")
 resnet18 = partial(classifier, "resnet18")
 digits_robust = partial(graft_of, "digits-robust")
+digits_refined = partial(graft_of, "digits-refined")
 letters_robust = partial(graft_of, "letters-robust")
 small_cnn_pixels_contrastive = partial(graft_of, "small-cnn-pixels-contrastive")
 small_cnn_pixels_robust = partial(graft_of, "small-cnn-pixels-robust")
@@ -259,13 +276,15 @@ def train_drawer(name: str, data: Dataset) -> None:
     drawer = DRAWERS[name]
     recipe = drawer_recipe(load_recipe(drawer.recipe))
     objective = {**recipe.objective_options, **drawer.objective}
+    rate = drawer.learning_rate or recipe.learning_rate
     graft(
         f"benchmarks.{drawer.classifier}",
         data,
-        recipe=replace(recipe, epochs=drawer.epochs, least_steps=0, objective_options=objective),
+        recipe=replace(recipe, epochs=drawer.epochs, learning_rate=rate, least_steps=0, objective_options=objective),
         eps=drawer.eps,
         target=drawer.target,
         drawer_options=drawer.options,
+        start=drawer.start,
         out=FOLDER / name,
         resume=True,
     )

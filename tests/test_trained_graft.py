@@ -92,6 +92,27 @@ def test_a_stopped_training_goes_on_to_the_same_result(few: Dataset, tmp_path: P
     assert_same_run(broken, whole)
 
 
+def test_a_drawer_that_is_there_is_gone_on_from(few: Dataset, tmp_path: Path, classifier: nn.Module) -> None:
+    begun = models.load("robust/digits")
+    slow = replace(TINY, epochs=1, learning_rate=1e-6)
+    pair = robustrecon.graft(classifier, few, recipe=slow, start="robust/digits", out=tmp_path, progress=False)
+    torch.testing.assert_close(
+        pair.drawer.class_energies(few.test.x), begun.class_energies(few.test.x), rtol=0.02, atol=0.02
+    )
+    changed = [not torch.equal(a, b) for a, b in zip(pair.drawer.parameters(), begun.parameters(), strict=True)]
+    assert any(changed)
+    loaded, card = models.load_with_card(tmp_path, classifier)
+    assert torch.equal(loaded.class_energies(few.test.x), pair.class_energies(few.test.x))
+    assert card["start"]["recipe"] == models.read("robust/digits").card["recipe"]["name"]
+    for wrong, message in (
+        ({"drawer_options": {"width": 4}}, "drawer_options: got width, must be left out"),
+        ({"target": "layer:0"}, r"start: draws 10 classes of \(1, 28, 28\), must draw 10 of \(2, 7, 7\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            robustrecon.graft(classifier, few, recipe=slow, start="robust/digits", out=tmp_path / "w", **wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "w").exists()
+
+
 def test_a_layer_is_standardised_and_has_a_gradient_through_the_classifier(few: Dataset, classifier: nn.Module) -> None:
     drawer = models.ClassConditionedAutoencoder(10, image_shape=(2, 7, 7), width=4, output="linear")
     pair = Grafted(classifier, drawer, range(10), (1, 28, 28), (2, 7, 7), layer="1")

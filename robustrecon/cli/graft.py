@@ -104,6 +104,9 @@ def graft(
             "nearly black and white, such as 20; by default none."
         ),
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="For training: a trained drawer to go on from, or a shipped one's name.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="For training: random seed.")] = 0,
     device: Device = "auto",
     resume: Annotated[
@@ -122,7 +125,7 @@ def graft(
     shape = None if image_shape is None else _shape(image_shape)
     if ":" not in classifier:
         raise InputError(f"classifier: got {classifier!r}, must be module:factory")
-    settings = _given(recipe=recipe, epochs=epochs, eps=eps, target=target, style_from=style_from)
+    settings = _given(recipe=recipe, epochs=epochs, eps=eps, target=target, style_from=style_from, start=start)
     options = _given(style_dim=style_dim, width=width, steepness=steepness)
     given = [*settings, *options, *(["resume"] if resume else [])]
     if data is None and given:

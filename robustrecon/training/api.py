@@ -82,6 +82,50 @@ def train(
         recipe, model = recipe.with_model(model), None
     if objective is not None:
         recipe = recipe.with_objective(objective)
+    origin = None
+    if start is not None:
+        model, origin = started(start, recipe)
+    return run(
+        data,
+        out,
+        recipe,
+        model,
+        origin,
+        seed=seed,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        precision=precision,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def run(
+    data: Dataset,
+    out: str | Path,
+    recipe: Recipe,
+    model: EnergyModel | None,
+    origin: dict[str, str] | None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    precision: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+) -> EnergyModel:
+    """`train`, of a network whose beginning is settled.
+
+    Args:
+        model: the network to train; by default the recipe's, initialised from the seed.
+        origin: what a card says of the model that it goes on from; None where it does not.
+        data, out, recipe, seed, device, devices, nodes, precision, resume, progress: as `train` takes them.
+
+    Raises:
+        InputError: what `train` refuses.
+    """
     if precision not in PRECISIONS:
         unknown_name("precision", precision, PRECISIONS)
     if min(devices, nodes) < 1:
@@ -96,9 +140,6 @@ def train(
     check_writable(out)
     if precision == "auto":
         precision = _resolved_precision(recipe, out, place)
-    origin = None
-    if start is not None:
-        model, origin = _started(start, recipe)
     from lightning_fabric import Fabric  # a second of imports that only training needs
 
     fabric = Fabric(
@@ -147,7 +188,7 @@ def _alone(fabric: Fabric, out: Path, resume: bool) -> Iterator[None]:
         yield
 
 
-def _started(start: str | Path, recipe: Recipe) -> tuple[EnergyModel, dict[str, str]]:
+def started(start: str | Path, recipe: Recipe) -> tuple[EnergyModel, dict[str, str]]:
     """The network to go on from, grown to what the recipe asks for, and what a card says of it."""
     model, card = models.load_with_card(start)
     if "recipe" not in card:

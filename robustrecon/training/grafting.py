@@ -13,13 +13,13 @@ from torch import nn
 from ..attacks import seeded
 from ..data import Dataset
 from ..files import slug
-from ..models import ClassConditionedAutoencoder
+from ..models import ClassConditionedAutoencoder, EnergyModel
 from ..models.grafted import PIXELS, Grafted, find_layer, layer_of
 from ..models.grafting import DRAWER, checked_logits, join
 from ..models.imported import classifier_module
 from ..runtime import device_of, evaluating, frozen, recorded
 from ..types import ImageShape, InputError
-from .api import train
+from .api import run, started
 from .objectives import OptionValue
 from .objectives.pair import PairObjective
 from .recipes import Recipe, load_recipe
@@ -47,9 +47,10 @@ def graft(
     target: str = PIXELS,
     style_from: str | None = None,
     drawer_options: Mapping[str, OptionValue] | None = None,
+    start: str | Path | None = None,
     out: str | Path | None = None,
     made_by: str | None = None,
-    **run: Any,
+    **running: Any,
 ) -> Grafted:
     """Put a model that draws beside a classifier; `DefendedClassifier` takes what comes out.
 
@@ -77,9 +78,10 @@ def graft(
             default. Of a layer beside a target in pixels it is cheap, and not independent either.
         drawer_options: options of `ClassConditionedAutoencoder` for the trained drawer, such as `style_dim`, `width`
             and `steepness`.
+        start: a trained drawer to go on from, a folder, a file or a shipped one's name, instead of a new one.
         out: folder for the trained one, with checkpoints while it is trained; runs/graft-DATA by default.
         made_by: the "module:factory" of a classifier that is given as a module; a card of the trained one says so.
-        **run: `seed`, `device`, `devices`, `nodes`, `precision`, `resume`, `progress`, as `train` takes them.
+        **running: `seed`, `device`, `devices`, `nodes`, `precision`, `resume`, `progress`, as `train` takes them.
 
     Warns:
         UserWarning: the classifier gives probabilities, is random, has layers in training mode, or gives an image other
@@ -91,8 +93,8 @@ def graft(
             gives no maps, or what `train` refuses.
     """
     if not isinstance(drawer, Dataset):
-        options = {"style_from": style_from, "drawer_options": drawer_options, "out": out, "made_by": made_by}
-        given = {"recipe": recipe, "eps": eps, **options, **run}
+        options = {"style_from": style_from, "drawer_options": drawer_options, "start": start}
+        given = {"recipe": recipe, "eps": eps, **options, "out": out, "made_by": made_by, **running}
         wrong = [name for name, value in given.items() if value is not None] + ["target"] * (target != PIXELS)
         if wrong:
             raise InputError(f"{wrong[0]}: is for training a drawer, must be left out beside one that is there already")
@@ -119,12 +121,18 @@ def graft(
         "logit_weight": 1.0 if logit_weight is None else logit_weight,
         "style_from": None if style_from == target else style_from,
     }
-    pair = _new_pair(module, drawer, target, settings, dict(drawer_options or {}), int(run.get("seed", 0)))
+    begun, origin = (None, None) if start is None else started(start, recipe)
+    if begun is not None and drawer_options:
+        raise InputError(
+            f"drawer_options: got {', '.join(drawer_options)}, must be left out where a drawer is gone on from"
+        )
+    seed = int(running.get("seed", 0))
+    pair = _new_pair(module, drawer, target, settings, dict(drawer_options or {}), begun, seed)
     if (factory := classifier if isinstance(classifier, str) else made_by) is not None:
         pair.config["classifier"] = factory
     home = device_of(module)
     with frozen(module):
-        trained = train(drawer, folder, recipe, model=pair, **run)
+        trained = run(drawer, folder, recipe, pair, origin, **running)
     module.to(home)
     assert isinstance(trained, Grafted)
     return trained
@@ -145,9 +153,10 @@ def _new_pair(
     target: str,
     settings: Mapping[str, Any],
     options: dict[str, Any],
+    begun: EnergyModel | None,
     seed: int,
 ) -> Grafted:
-    """The classifier beside a drawer with random weights."""
+    """The classifier beside the drawer `begun`, or beside one with random weights."""
     samples = data.train.head(TRIED_ON).x.to(device_of(classifier))
     logits = checked_logits(classifier, samples)
     if logits.shape[1] != data.n_classes:
@@ -160,8 +169,16 @@ def _new_pair(
         options["style_shape"] = _shape_of("style_from", style_from, classifier, samples[:1])
     if (layer := layer_of("target", target)) is not None:
         options["output"] = "linear"
-    with seeded(seed):
-        drawer = ClassConditionedAutoencoder(data.n_classes, image_shape=shape, **options)
+    if begun is None:
+        with seeded(seed):
+            drawer: EnergyModel = ClassConditionedAutoencoder(data.n_classes, image_shape=shape, **options)
+    elif (begun.n_classes, begun.image_shape, style_from) != (data.n_classes, shape, None):
+        raise InputError(
+            f"start: draws {begun.n_classes} classes of {begun.image_shape}, must draw {data.n_classes} of {shape}, "
+            "with the style found there too"
+        )
+    else:
+        drawer = begun
     labels = range(data.n_classes)
     pair = Grafted(classifier, drawer.to(samples.device), labels, data.image_shape, shape, layer, **settings)
     if {layer, style_from} - {None, PIXELS}:
