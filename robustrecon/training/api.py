@@ -36,6 +36,7 @@ def train(
     model: str | EnergyModel | None = None,
     objective: str | None = None,
     start: str | Path | None = None,
+    origin: dict[str, str] | None = None,
     seed: int = 0,
     device: str = "auto",
     devices: int = 1,
@@ -57,6 +58,7 @@ def train(
         model: a name of `MODELS`, or the network to train; by default the recipe's, initialised from the seed.
         objective: a name of `OBJECTIVES`, with its default options, instead of the recipe's.
         start: a trained model to go on from instead: a folder, a .safetensors file or a shipped model's name.
+        origin: what the card says of the model that a given `model` goes on from; what `start` is says it itself.
         seed: seeds the initial weights, the order of the images and the noise.
         device: "auto", "cpu" or "cuda".
         devices: processes on this machine, one a device; the batch is shared out among them.
@@ -82,50 +84,8 @@ def train(
         recipe, model = recipe.with_model(model), None
     if objective is not None:
         recipe = recipe.with_objective(objective)
-    origin = None
     if start is not None:
         model, origin = started(start, recipe)
-    return run(
-        data,
-        out,
-        recipe,
-        model,
-        origin,
-        seed=seed,
-        device=device,
-        devices=devices,
-        nodes=nodes,
-        precision=precision,
-        resume=resume,
-        progress=progress,
-    )
-
-
-def run(
-    data: Dataset,
-    out: str | Path,
-    recipe: Recipe,
-    model: EnergyModel | None,
-    origin: dict[str, str] | None,
-    *,
-    seed: int = 0,
-    device: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
-    precision: str = "auto",
-    resume: bool = False,
-    progress: bool = True,
-) -> EnergyModel:
-    """`train`, of a network whose beginning is settled.
-
-    Args:
-        model: the network to train; by default the recipe's, initialised from the seed.
-        origin: what a card says of the model that it goes on from; None where it does not.
-        data, out, recipe, seed, device, devices, nodes, precision, resume, progress: as `train` takes them.
-
-    Raises:
-        InputError: what `train` refuses.
-    """
     if precision not in PRECISIONS:
         unknown_name("precision", precision, PRECISIONS)
     if min(devices, nodes) < 1:

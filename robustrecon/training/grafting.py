@@ -19,7 +19,7 @@ from ..models.grafting import DRAWER, checked_logits, join
 from ..models.imported import classifier_module
 from ..runtime import device_of, evaluating, frozen, recorded
 from ..types import ImageShape, InputError
-from .api import run, started
+from .api import started, train
 from .objectives import OptionValue
 from .objectives.pair import PairObjective
 from .recipes import Recipe, load_recipe
@@ -50,7 +50,7 @@ def graft(
     start: str | Path | None = None,
     out: str | Path | None = None,
     made_by: str | None = None,
-    **running: Any,
+    **run: Any,
 ) -> Grafted:
     """Put a model that draws beside a classifier; `DefendedClassifier` takes what comes out.
 
@@ -81,7 +81,7 @@ def graft(
         start: a trained drawer to go on from, a folder, a file or a shipped one's name, instead of a new one.
         out: folder for the trained one, with checkpoints while it is trained; runs/graft-DATA by default.
         made_by: the "module:factory" of a classifier that is given as a module; a card of the trained one says so.
-        **running: `seed`, `device`, `devices`, `nodes`, `precision`, `resume`, `progress`, as `train` takes them.
+        **run: `seed`, `device`, `devices`, `nodes`, `precision`, `resume`, `progress`, as `train` takes them.
 
     Warns:
         UserWarning: the classifier gives probabilities, is random, has layers in training mode, or gives an image other
@@ -94,7 +94,7 @@ def graft(
     """
     if not isinstance(drawer, Dataset):
         options = {"style_from": style_from, "drawer_options": drawer_options, "start": start}
-        given = {"recipe": recipe, "eps": eps, **options, "out": out, "made_by": made_by, **running}
+        given = {"recipe": recipe, "eps": eps, **options, "out": out, "made_by": made_by, **run}
         wrong = [name for name, value in given.items() if value is not None] + ["target"] * (target != PIXELS)
         if wrong:
             raise InputError(f"{wrong[0]}: is for training a drawer, must be left out beside one that is there already")
@@ -126,13 +126,13 @@ def graft(
         raise InputError(
             f"drawer_options: got {', '.join(drawer_options)}, must be left out where a drawer is gone on from"
         )
-    seed = int(running.get("seed", 0))
+    seed = int(run.get("seed", 0))
     pair = _new_pair(module, drawer, target, settings, dict(drawer_options or {}), begun, seed)
     if (factory := classifier if isinstance(classifier, str) else made_by) is not None:
         pair.config["classifier"] = factory
     home = device_of(module)
     with frozen(module):
-        trained = run(drawer, folder, recipe, pair, origin, **running)
+        trained = train(drawer, folder, recipe, model=pair, origin=origin, **run)
     module.to(home)
     assert isinstance(trained, Grafted)
     return trained
