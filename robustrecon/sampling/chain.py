@@ -130,6 +130,19 @@ def check_count(least: int, value: int, argument: str) -> None:
 
 
 def check_start(x: Tensor) -> None:
-    """Raise for starting points that are no floating-point numbers or not finite."""
-    if not x.is_floating_point() or x.dim() < 2 or not x.isfinite().all():
-        raise InputError(f"x: got {x.dtype} {tuple(x.shape)}, must be finite floating-point numbers (B, ...)")
+    """Raise for a batch that is empty, of no floating-point numbers, or not finite."""
+    if not x.is_floating_point() or x.dim() < 2 or not len(x) or not x.isfinite().all():
+        raise InputError(f"x: got {x.dtype} {tuple(x.shape)}, must be finite floating-point numbers (B, ...), B > 0")
+
+
+def begin(energy: Energy, x: Tensor) -> Point:
+    """The point at which chains begin.
+
+    Raises:
+        InputError: x, its energies or their gradients are not finite.
+    """
+    check_start(x)
+    point = Point.at(energy, x)
+    if bad := int((~point.finite).sum()):
+        raise InputError(f"energy: not finite, or its gradient, where {bad} of {len(x)} chains begin; must be finite")
+    return point

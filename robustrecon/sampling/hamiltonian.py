@@ -13,13 +13,14 @@ from .chain import (
     Chain,
     Energy,
     Point,
+    begin,
     check_above,
     check_count,
-    check_start,
     diverged,
     metropolis,
     normal,
     squared_norm,
+    uniform,
 )
 
 
@@ -95,14 +96,15 @@ def hmc(
 ) -> Chain:
     """Hamiltonian Monte Carlo: chains that have the density exp(-energy) whatever the step size.
 
-    S. Duane et al., "Hybrid Monte Carlo", 1987; R. Neal, "MCMC Using Hamiltonian Dynamics", 2011.
+    The paths of a step are of a random length, since those of one half of a period of a Gaussian would all lead to the
+    same energy. S. Duane et al., "Hybrid Monte Carlo", 1987; R. Neal, "MCMC Using Hamiltonian Dynamics", 2011.
 
     Args:
         energy: of points (B, ...).
         x: (B, ...) where the chains begin.
         steps: how often the momentum is drawn again and the end of its path accepted or rejected.
         step_size: of the leapfrog integrator; with `warm_up` the first one that is tried.
-        leapfrog_steps: in each step.
+        leapfrog_steps: the most in a step; how many is drawn for each step, uniformly from 1 on.
         warm_up: steps before the others, in which one step size for all chains is adapted; the result tells nothing of
             them but where they lead to.
         target_acceptance: the acceptance rate that the adaptation aims at, in (0, 1).
@@ -113,27 +115,26 @@ def hmc(
         InputError: an argument out of its range, or, after the warm-up, a step whose proposals are not finite in any
             chain; says which step.
     """
-    check_start(x)
     check_count(1, steps, "steps")
     check_count(1, leapfrog_steps, "leapfrog_steps")
     check_count(0, warm_up, "warm_up")
     check_above(0, step_size, "step_size")
     adaptation = DualAveraging(step_size, check_fraction(target_acceptance, "target_acceptance"))
-    point = Point.at(energy, x)
+    point = begin(energy, x)
     accepted, energies = [], []
     for step in range(1 - warm_up, steps + 1):
         size = adaptation.step_size if step < 1 else adaptation.averaged
         momentum = normal(point.x, generator)
-        proposal, turned = _integrate(energy, point, momentum, size, leapfrog_steps)
+        length = 1 + int(uniform(point.energy[0], generator).item() * leapfrog_steps)
+        proposal, turned = _integrate(energy, point, momentum, size, length)
         log_ratio = point.energy - proposal.energy + (squared_norm(momentum) - squared_norm(turned)) / 2
-        before, (point, taken, probability) = point, metropolis(point, proposal, log_ratio, generator)
+        energies.append(point.energy)
+        point, taken, probability = metropolis(point, proposal, log_ratio, generator)
+        accepted.append(taken.to(point.energy))
         if step < 1:
             adaptation.update(probability.mean().item())
-        else:
-            if not proposal.finite.any():
-                raise diverged(size, step)
-            accepted.append(taken.to(point.energy))
-            energies.append(before.energy)
+        elif not proposal.finite.any():
+            raise diverged(size, step)
         if advance is not None:
             advance(1)
-    return Chain(point.x, torch.stack(accepted), torch.stack(energies), adaptation.averaged)
+    return Chain(point.x, torch.stack(accepted[warm_up:]), torch.stack(energies[warm_up:]), adaptation.averaged)

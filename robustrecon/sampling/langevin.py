@@ -11,9 +11,9 @@ from .chain import (
     Chain,
     Energy,
     Point,
+    begin,
     check_above,
     check_count,
-    check_start,
     diverged,
     metropolis,
     normal,
@@ -52,13 +52,12 @@ def langevin(
         InputError: an argument out of its range, or a chain that is no longer finite; says at which step. An adjusted
             chain diverges where a step's proposals are not finite in any chain.
     """
-    check_start(x)
     check_count(1, steps, "steps")
     check_above(0, step_size, "step_size")
     if not 0 <= noise < float("inf") or (adjusted and noise == 0):
         raise InputError(f"noise: got {noise!r}, must be finite and {'above 0' if adjusted else 'not negative'}")
     scale = noise * step_size
-    point = Point.at(energy, x)
+    point = begin(energy, x)
     accepted, energies = [], []
     for step in range(1, steps + 1):
         energies.append(point.energy)
