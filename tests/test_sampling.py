@@ -226,6 +226,22 @@ def test_ddim_with_fresh_noise_has_the_mean_and_the_variance() -> None:
     assert start.T.squeeze().dot(made.squeeze() - 0.5).abs() / 4000 < 5 * 0.3 / math.sqrt(4000), "depends on the start"
 
 
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_ddim_draws_the_noise_of_the_posterior_anew(eta: float) -> None:
+    """Its standard deviation is eta times that of Ho et al. 2020, (1 − ᾱ_1) / (1 − ᾱ_2) · β_2; the last step has none."""
+    one, two = 0.9, 0.6
+    made = ddim(
+        lambda x, t: torch.zeros_like(x),
+        torch.zeros(10_000, 1),
+        torch.tensor([1, one, two]),
+        2,
+        eta=eta,
+        generator=seeded(),
+    )
+    variance = (1 - one) / (1 - two) * (1 - two / one)
+    check_moments(made, torch.zeros(1), torch.full((1, 1), eta**2 * variance / one))
+
+
 def test_schedules() -> None:
     linear, cosine = linear_alpha_bars(), cosine_alpha_bars()
     assert linear[1].item() == pytest.approx(1 - 1e-4)
