@@ -228,7 +228,7 @@ def test_ddim_with_fresh_noise_has_the_mean_and_the_variance() -> None:
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_ddim_draws_the_noise_of_the_posterior_anew(eta: float) -> None:
-    """Its standard deviation is eta times that of Ho et al. 2020, (1 − ᾱ_1) / (1 − ᾱ_2) · β_2; the last step has none."""
+    """Its deviation is eta times that of Ho et al. 2020, whose square is (1 − ᾱ_1) / (1 − ᾱ_2) · β_2; lastly none."""
     one, two = 0.9, 0.6
     made = ddim(
         lambda x, t: torch.zeros_like(x),
