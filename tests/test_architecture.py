@@ -15,7 +15,7 @@ LAYERS = [
     {"attacks"},
     {"types"},
     {"files", "provenance", "runtime", "statistics"},
-    {"checkpoint", "data", "detectors", "plotting"},
+    {"checkpoint", "data", "detectors", "plotting", "sampling"},
     {"models"},
     {"training"},
     {"defence"},
