@@ -1,4 +1,4 @@
-"""Shares of images with their exact intervals."""
+"""Shares of images with their exact intervals, and the distance of two sets of images."""
 
 from __future__ import annotations
 
@@ -33,3 +33,18 @@ def clopper_pearson(hits: int, n: int) -> list[float]:
     """
     interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="exact")
     return [float(interval.low), float(interval.high)]
+
+
+def frechet_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Squared Fréchet distance of two Gaussians with the means and covariances of features a (N, F) and b (M, F).
+
+    M. Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS 2017;
+    there the features are of a network trained on ImageNet. It is biased upwards, the more so the fewer rows there are,
+    so that only distances of equally many are comparable.
+    """
+    of_a, of_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    values, vectors = np.linalg.eigh(of_a)
+    root = vectors * np.sqrt(values.clip(min=0)) @ vectors.T
+    between = np.sqrt(np.linalg.eigvalsh(root @ of_b @ root).clip(min=0)).sum()  # trace of the root of of_a · of_b
+    apart = np.square(a.mean(0) - b.mean(0)).sum()
+    return float(apart + np.trace(of_a) + np.trace(of_b) - 2 * between)
