@@ -57,14 +57,14 @@ def check_moments(x: Tensor, mean: Tensor, covariance: Tensor) -> None:
 
 @EXACT
 def test_exact_samplers_have_the_mean_and_the_covariance_of_a_gaussian(sampler: Callable[..., Chain]) -> None:
-    chain = sampler(gaussian, torch.zeros(10_000, 2), 60, generator=seeded())
+    chain = sampler(gaussian, torch.zeros(10_000, 2), 40, generator=seeded())
     check_moments(chain.x, MEAN, COVARIANCE)
 
 
 @pytest.mark.parametrize("noise", [1.0, 0.5])
 def test_unadjusted_langevin_is_biased_as_theory_says(noise: float) -> None:
     """Its stationary covariance on a Gaussian of precision P is noise² (P − step_size² P² / 4)⁻¹."""
-    chain = langevin(gaussian, torch.zeros(10_000, 2), 60, STEP, noise=noise, generator=seeded())
+    chain = langevin(gaussian, torch.zeros(10_000, 2), 40, STEP, noise=noise, generator=seeded())
     biased = (PRECISION - STEP**2 / 4 * PRECISION @ PRECISION).inverse()
     check_moments(chain.x, MEAN, noise**2 * biased)
     assert (chain.accepted == 1).all()
@@ -73,18 +73,18 @@ def test_unadjusted_langevin_is_biased_as_theory_says(noise: float) -> None:
 
 
 def test_with_less_noise_the_adjusted_one_samples_the_colder_density() -> None:
-    chain = MALA(gaussian, torch.zeros(10_000, 2), 60, noise=0.5, generator=seeded())
+    chain = MALA(gaussian, torch.zeros(10_000, 2), 40, noise=0.5, generator=seeded())
     check_moments(chain.x, MEAN, COVARIANCE / 4)
 
 
 def test_without_noise_it_is_gradient_descent() -> None:
-    chain = langevin(gaussian, torch.zeros(3, 2), 200, STEP, noise=0)
+    chain = langevin(gaussian, torch.zeros(3, 2), 80, STEP, noise=0)
     torch.testing.assert_close(chain.x, MEAN.expand(3, 2))
 
 
 @EXACT
 def test_exact_samplers_find_both_parts_of_a_mixture_and_their_shares(sampler: Callable[..., Chain]) -> None:
-    chain = sampler(mixture, torch.zeros(10_000, 1), 150, generator=seeded())
+    chain = sampler(mixture, torch.zeros(10_000, 1), 90, generator=seeded())
     right = math.erf(HIGH / SPREAD / math.sqrt(2)) / 2 + 0.5
     share = SHARE * right + (1 - SHARE) * (1 - right)
     assert (chain.x > 0).float().mean().item() == pytest.approx(share, abs=5 * 0.5 / 100)
@@ -324,6 +324,6 @@ def test_errors_name_the_argument(call: Callable[[], object], message: str) -> N
 
 
 def test_hmc_survives_a_first_step_size_that_diverges() -> None:
-    chain = hmc(harmonic, X, 20, step_size=1e30, warm_up=200, generator=seeded())
+    chain = hmc(harmonic, X, 20, step_size=1e12, warm_up=120, generator=seeded())
     assert chain.step_size < 3
     assert chain.acceptance > 0.4
