@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from test_resume import assert_same_run, stopped_in_the_second_epoch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import cross_entropy, interpolate
 
-from robustrecon import InputError, train
+from robustrecon import InputError, checkpoint, train
 from robustrecon.data import Dataset, Part
 from robustrecon.models import GenerativeConvNet
 from robustrecon.runtime import recorded
-from robustrecon.sampling import langevin
-from robustrecon.training import RECIPES
-from robustrecon.training.objectives import build
+from robustrecon.sampling import Chain, langevin
+from robustrecon.training import RECIPES, Objective
+from robustrecon.training.objectives import OptionValue, build
 
 BRIEF = replace(
     RECIPES["generative-convnet"],
@@ -160,7 +163,94 @@ def test_one_step_contrastive_divergence_descends_the_reconstruction_error(
 def test_energies_can_be_differentiated_within_a_pattern(trained: GenerativeConvNet, x: Tensor) -> None:
     """The drawings stay as they are there, so that the gradient is 2 (x − drawing)."""
     points = x[:2].clone().requires_grad_()
-    assert torch.autograd.gradcheck(trained.class_energies, points, eps=1e-7)
+    assert torch.autograd.gradcheck(trained.class_energies, points, eps=1e-7, fast_mode=True)
     (gradient,) = torch.autograd.grad(trained.class_energies(points)[:, 3].sum(), points)
     labels = torch.tensor([3, 3])
     torch.testing.assert_close(gradient, 2 * (points - trained.reconstruct(points, labels)))
+
+
+def objective(model: GenerativeConvNet, **options: OptionValue) -> Objective:
+    return build("generative-convnet", model, options)
+
+
+@pytest.fixture
+def tiny() -> GenerativeConvNet:
+    torch.manual_seed(0)
+    return GenerativeConvNet(n_classes=3, image_shape=(1, 8, 8), width=2)
+
+
+def batch(n: int = 7) -> tuple[Tensor, Tensor]:
+    return torch.rand(n, 1, 8, 8), torch.arange(n) % 2
+
+
+@pytest.mark.parametrize("chains", ["persistent", "contrastive"])
+def test_the_gradient_is_that_of_images_less_that_of_samples(
+    tiny: GenerativeConvNet, chains: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through f alone, not through the chains; with the cross-entropy of the labels beside it."""
+    x, y = batch()
+    begun: list[Tensor] = []
+    chain = GenerativeConvNet.chain
+
+    def watched(self: GenerativeConvNet, x: Tensor, *arguments: Any) -> Chain:
+        ended = chain(self, x, *arguments)
+        begun.extend((x, ended.x))
+        return ended
+
+    monkeypatch.setattr(GenerativeConvNet, "chain", watched)
+    found = objective(tiny, chains=chains, noise=0.0, classification_weight=2.0)(x, y, 0.0)
+    beginnings, samples = begun
+    assert torch.equal(beginnings, x) == (chains == "contrastive")
+    of_images, of_samples = (tiny.log_ratios(points).gather(1, y[:, None]).mean() for points in (x, samples))
+    expected = of_samples - of_images + 2 * cross_entropy(tiny(x), y)
+    weights = list(tiny.parameters())
+    for one, other in zip(
+        torch.autograd.grad(found["loss"], weights), torch.autograd.grad(expected, weights), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_persistent_chains_go_on_within_their_class(tiny: GenerativeConvNet) -> None:
+    x, y = batch()
+    kept = objective(tiny, chains_per_class=5, restarts=0.0)
+    before = kept.own_state()["ends"].clone()
+    kept(x, y, 0.0)
+    moved = (kept.own_state()["ends"] != before).flatten(2).all(2)
+    assert moved.sum(1).tolist() == [4, 3, 0]
+    assert objective(tiny, chains="contrastive").own_state()["ends"].numel() == 0
+
+
+def test_a_stopped_run_goes_on_with_its_chains(few: Dataset, tmp_path: Path) -> None:
+    recipe = replace(BRIEF, epochs=3, average=0.5)
+    some = replace(few, train=few.train.head(64))
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    train(some, whole, recipe, progress=False)
+    with stopped_in_the_second_epoch():
+        train(some, broken, recipe, progress=False)
+    assert checkpoint.load(broken).tensors["objective.ends"].shape == (10, 20, 1, 8, 8)
+    train(some, broken, recipe, resume=True, progress=False)
+    assert_same_run(broken, whole)
+
+
+def test_a_chain_that_diverges_is_one_clear_line(tiny: GenerativeConvNet) -> None:
+    with pytest.raises(InputError, match=r"^step_size: got 1e\+10, made the chain diverge at step \d, must be lower$"):
+        tiny.sample(torch.tensor([0, 2]), step_size=1e10)
+
+
+def test_samples(trained: GenerativeConvNet) -> None:
+    labels = torch.arange(10).repeat(5)
+    drawn, again = (trained.sample(labels, torch.Generator().manual_seed(4), steps=20) for _ in range(2))
+    assert torch.equal(drawn, again)
+    assert drawn.shape == (50, 1, 8, 8)
+    assert 0 <= drawn.min() < drawn.max() <= 1
+    assert (trained(drawn).argmax(1) == labels).double().mean() > 0.5
+    assert trained.sample(labels[:0]).shape == (0, 1, 8, 8)
+    with pytest.raises(InputError, match=r"labels: span \[-1, 3\], must be in \[0, 9\]"):
+        trained.sample(torch.tensor([3, -1]))
+
+
+@pytest.mark.parametrize("option", [{"sigma": 0.0}, {"centre": 1.5}, {"steps": 0}, {"width": 0}, {"step_size": -1.0}])
+def test_bad_options_of_the_model(option: dict[str, float]) -> None:
+    (name,) = option
+    with pytest.raises(InputError, match=f"{name}: got {option[name]}, must be"):
+        GenerativeConvNet(**option)  # type: ignore[arg-type]
