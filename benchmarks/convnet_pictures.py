@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def chains(model: GenerativeConvNet, labels: Tensor, generator: Generator) -> tuple[list[int], Tensor]:
-    """S numbers of steps, and chains of `labels` (B,) after these, the last of which are drawn too (B, S + 1, C, H, W)."""
+    """S numbers of steps, and chains of `labels` (B,) after these, the last drawn too (B, S + 1, C, H, W)."""
     steps = np.unique(np.geomspace(1, model.steps + 1, SHOWN).round().astype(int) - 1).tolist()
     moments = [model.reference_noise(len(labels), generator)]
     for before, after in itertools.pairwise(steps):
