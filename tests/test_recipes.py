@@ -98,6 +98,10 @@ def test_bad_recipe(argument: str, value: object) -> None:
         ("contrastive", "distortion", -1.0),
         ("trades", "beta", -1.0),
         ("trades", "style_noise", -1.0),
+        ("generative-convnet", "chains", "long"),
+        ("generative-convnet", "steps", 0),
+        ("generative-convnet", "noise", -1.0),
+        ("generative-convnet", "restarts", 1.5),
     ],
 )
 def test_bad_options_of_an_objective(objective: str, option: str, value: float | str) -> None:

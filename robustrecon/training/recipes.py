@@ -173,6 +173,17 @@ RECIPES: dict[str, Recipe] = {
             least_steps=400,
             objective="style-memory",
         ),
+        Recipe(
+            "generative-convnet",
+            epochs=5,
+            batch_size=64,
+            learning_rate=1e-3,
+            schedule="one-cycle",
+            least_steps=2500,
+            average=0.99,
+            model="generative-convnet",
+            objective="generative-convnet",
+        ),
     )
 }
 
