@@ -14,10 +14,12 @@ from ..types import InputError, nearest
 from . import shipped
 from .base import TRAINED_ON, WEIGHTS, EnergyModel
 from .class_conditioned import ClassConditionedAutoencoder
+from .egc import EGC
 from .grafted import Grafted
 from .style_memory import StyleMemoryNet
 
 __all__ = [
+    "EGC",
     "MODELS",
     "TRAINED_ON",
     "WEIGHTS",
@@ -34,7 +36,7 @@ __all__ = [
     "trained_on",
 ]
 
-MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder)}
+MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder, EGC)}
 
 
 def architecture(model: EnergyModel) -> dict[str, Any]:

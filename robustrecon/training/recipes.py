@@ -49,6 +49,7 @@ class Recipe:
         schedule: "constant" or "one-cycle".
         least_steps: a small data set gets as many epochs as make this many steps.
         average: decay, a step, of a moving average of the weights, which is the result; 0 for none.
+        clip: largest norm of the gradient, which is made smaller where it is above; 0 for none.
         model: a name of `MODELS`.
         model_options: arguments of its constructor; classes and image shape come from the data.
         objective: a name of `OBJECTIVES`.
@@ -65,6 +66,7 @@ class Recipe:
     schedule: str
     least_steps: int = 0
     average: float = 0.0
+    clip: float = 0.0
     model: str = "style-memory"
     model_options: Mapping[str, OptionValue] = field(default_factory=dict)
     objective: str = "contrastive"
@@ -72,7 +74,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         at_least(1, self, "epochs", "batch_size")
-        at_least(0, self, "least_steps")
+        at_least(0, self, "least_steps", "clip")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate: got {self.learning_rate}, must be above 0")
         in_unit(self, "average", below_1=True)
