@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from robustrecon import InputError
+from robustrecon import InputError, train
+from robustrecon.data import Dataset
 from robustrecon.models import EGC, egc
 from robustrecon.models.base import Denoises, Reconstructs, Samples
 from robustrecon.models.egc import READINGS, attention_pool
+from robustrecon.training import RECIPES
 from robustrecon.training.objectives.egc import EGCObjective
 
 SHAPE = (1, 5, 6)
@@ -225,3 +230,16 @@ def test_the_objective_is_the_papers(reading: str, x: Tensor, monkeypatch: pytes
         with torch.no_grad():
             weight.sub_(direction, alpha=sign * step)
     assert (losses[0] - losses[1]) / (2 * step) == pytest.approx((gradient * direction).sum().item(), rel=1e-5)
+
+
+def test_gradients_are_clipped(digits: Dataset, tmp_path: Path) -> None:
+    """Those of the last step are still there, as they were clipped."""
+    few = replace(digits, train=digits.train.head(16), test=digits.test.head(8))
+    norms = []
+    for clip in (0.0, 0.01):
+        changes = {"epochs": 1, "least_steps": 0, "average": 0.0, "model_options": {"width": 8}, "clip": clip}
+        trained = train(few, tmp_path / str(clip), replace(RECIPES["egc"], **changes), progress=False)
+        gradients = [weight.grad for weight in trained.parameters() if weight.grad is not None]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+    assert norms[0] > 0.02
+    assert norms[1] == pytest.approx(0.01, rel=1e-3)

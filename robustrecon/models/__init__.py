@@ -36,7 +36,9 @@ __all__ = [
     "trained_on",
 ]
 
-MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder, EGC)}
+MODELS: dict[str, type[EnergyModel]] = {
+    model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder, EGC)
+}
 
 
 def architecture(model: EnergyModel) -> dict[str, Any]:

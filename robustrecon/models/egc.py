@@ -28,19 +28,19 @@ class EGC(GradientDrawings):
 
     x_t = √ᾱ_t (2x − 1) + √(1 − ᾱ_t) N(0, 1) has the noise level t, 0 to 1000, of a linear schedule. A U-Net gives a map
     for each class; attention without parameters, in which the mean of all positions looks at each, pools the maps to
-    logits. With F = −energy, the predicted noise is −∂F/∂x_t, without a factor, and the score is ∂F/∂x_t / √(1 − ᾱ_t): F
-    is √(1 − ᾱ_t) log p_t(x_t) and a constant. Two readings of F:
+    logits f. With F = −energy, the predicted noise is −∂F/∂x_t, without a factor, and the score is ∂F/∂x_t divided by
+    √(1 − ᾱ_t): F is √(1 − ᾱ_t) log p_t(x_t) and a constant. Two readings of F:
 
-    pooled: F = logsumexp_k f_k of the very logits that classify, f = √ᾱ_t N · pool(maps) − √(1 − ᾱ_t) ‖x_t‖²/2.
+    pooled: F = logsumexp_k f_k of the very logits that classify, f = √ᾱ_t N pool(maps) − √(1 − ᾱ_t) ‖x_t‖²/2.
     map:    F = √ᾱ_t Σ_positions logsumexp_k maps − √(1 − ᾱ_t) ‖x_t‖²/2, as in the authors' code, where f = pool(maps)
             classifies: the energy is not that of the logits.
 
-    N is the number of positions. The last term, the energy of pure noise, and the factor √ᾱ_t are not in the paper: with
-    them the network has only to tell what is not noise. They are 0 and 1 at t = 0, where images are classified.
+    N is the number of positions. The last term, the energy of pure noise, and the factor √ᾱ_t are not in the paper:
+    with them the network has only to tell what is not noise. They are 0 and 1 at t = 0, where images are classified.
 
     The drawing under label k is what is left of x at the noise level `level` without the noise that is predicted for
-    p_t(x_t, k) = p_t(x_t) softmax(f)_k: E[x | x_t, k] of a perfect network, averaged over `draws` noises that all images
-    and labels share.
+    p_t(x_t, k) = p_t(x_t) softmax(f)_k: E[x | x_t, k] of a perfect network, averaged over `draws` noises that all
+    images and labels share.
 
     Q. Guo et al., "EGC: Image Generation and Classification via a Diffusion Energy-Based Model", ICCV 2023.
 
@@ -96,12 +96,12 @@ class EGC(GradientDrawings):
         return self.logits_at(2 * x - 1, self._times(x, 0))
 
     def noised(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """x_t (B, C, H, W) of images x in [0, 1] and standard normal noise (B, C, H, W), at noise levels t (B,) int64."""
+        """x_t (B, C, H, W) of images x in [0, 1] and standard normal noise, at noise levels t (B,) int64."""
         kept, added = self._scales(t)
         return kept * (2 * x - 1) + added * noise
 
     def logits_at(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Logits (B, K) of noised images x_t (B, C, H, W), that are in [-1, 1] at t = 0, at noise levels t (B,) int64."""
+        """Logits (B, K) of noised images x_t (B, C, H, W), in [-1, 1] at t = 0, at noise levels t (B,) int64."""
         return self._logits_and_log_density(x_t, t)[0]
 
     def log_density(self, x_t: Tensor, t: Tensor) -> Tensor:

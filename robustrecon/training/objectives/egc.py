@@ -16,8 +16,8 @@ from .base import Objective, ObjectiveOptions
 class EGCObjective(Objective):
     """Mean of (ε − ε̂)² over pixels + `classification_weight` · cross-entropy, whose weight at noise level t is √ᾱ_t.
 
-    The cross-entropy is the mean over the noised images and as many clean ones, t = 0. ε̂ is a gradient of the network, so
-    that this gradient is differentiated again.
+    The cross-entropy is the mean over the noised images and the same ones clean, t = 0. ε̂ is a gradient of the network,
+    so that this gradient is differentiated again.
 
     Q. Guo et al., "EGC: Image Generation and Classification via a Diffusion Energy-Based Model", ICCV 2023. The noise
     levels of a batch are evenly spaced from a random start (D. Kingma et al., "Variational Diffusion Models", NeurIPS
