@@ -134,8 +134,8 @@ def test_a_card_beside_that_does_not_match_is_refused(saved: Path) -> None:
         ({"style_dim": 8}, "do not match the card's architecture"),
         ({"name": "style-memroy"}, "did you mean 'style-memory'"),
         (
-            {"name": "egc"},
-            r"architecture: this version of robustrecon \(.*\) does not know 'egc' .*known: class-conditioned, style",
+            {"name": "glow"},
+            r"architecture: this version of robustrecon \(.*\) does not know 'glow' .*known: class-conditioned, ",
         ),
         ({"wings": 2}, "architecture: style-memory has no option 'wings'"),
         ({"blokcs": 2}, "architecture: style-memory has no option 'blokcs'; did you mean 'blocks'?"),

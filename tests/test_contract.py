@@ -45,18 +45,19 @@ class TestModel:
         assert torch.isfinite(energies).all()
 
     def test_every_energy_has_a_gradient(self, net: models.EnergyModel, x: torch.Tensor) -> None:
-        x.requires_grad_()
+        energies = net.class_energies(x.requires_grad_())
         for label in range(4):
-            (gradient,) = torch.autograd.grad(net.class_energies(x)[:, label].sum(), x)
+            (gradient,) = torch.autograd.grad(energies[:, label].sum(), x, retain_graph=True)
             assert (gradient.flatten(1).norm(dim=1) > 0).all()
 
     def test_logits_and_energies_of_some_labels(self, net: models.EnergyModel, x: torch.Tensor) -> None:
         """Whether a model shares the work or leaves it to the base class."""
         labels = torch.tensor([[2, 0], [1, 1], [3, 2], [0, 3], [2, 1]])
+        expected, of_all = net(x), net.class_energies(x)
         for found in (net.logits_and_energies, partial(models.EnergyModel.logits_and_energies, net)):
             logits, energies = found(x)
-            torch.testing.assert_close(logits, net(x))
-            torch.testing.assert_close(energies, net.class_energies(x))
+            torch.testing.assert_close(logits, expected)
+            torch.testing.assert_close(energies, of_all)
             same, some = found(x, labels)
             torch.testing.assert_close(same, logits)
             torch.testing.assert_close(some, energies.gather(1, labels), rtol=1e-4, atol=1e-4)

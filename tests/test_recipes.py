@@ -74,6 +74,7 @@ def test_one_cycle_rises_and_falls() -> None:
         ("schedule", "cosine"),
         ("average", 1.0),
         ("average", float("nan")),
+        ("clip", -1.0),
     ],
 )
 def test_bad_recipe(argument: str, value: object) -> None:

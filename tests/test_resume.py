@@ -65,13 +65,15 @@ def assert_same_run(one: Path, other: Path) -> None:
         ("contrastive", None, 0.9),
         ("contrastive", "accumulating", 0.9),
         ("paper", "accumulating", 0.0),
+        ("egc", None, 0.9),
     ],
 )
 def test_a_stopped_run_of_any_objective_goes_on_to_the_same_result(
     few: Dataset, tmp_path: Path, recipe: str, objective: str | None, average: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(OBJECTIVES, "accumulating", Accumulating)
-    tiny = replace(RECIPES[recipe], epochs=3, batch_size=32, least_steps=0, model_options=SEPARATE, average=average)
+    options = {"width": 8} if recipe == "egc" else SEPARATE
+    tiny = replace(RECIPES[recipe], epochs=3, batch_size=32, least_steps=0, model_options=options, average=average)
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     train(few, whole, tiny, objective=objective, progress=False)
     with stopped_in_the_second_epoch():

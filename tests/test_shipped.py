@@ -159,16 +159,16 @@ def test_models_of_any_architecture_and_with_any_card_are_listed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = {"model.weight": torch.ones(3)}
-    other = {"name": "egc", "n_classes": 10, "image_shape": [1, 28, 28], "steps": 1000}
-    checkpoint.save(shipped.file_of("egc/digits"), weights, {"architecture": other, "accuracy": {"test": 0.5}})
+    other = {"name": "ebm", "n_classes": 10, "image_shape": [1, 28, 28], "steps": 1000}
+    checkpoint.save(shipped.file_of("ebm/digits"), weights, {"architecture": other, "accuracy": {"test": 0.5}})
     checkpoint.save(shipped.file_of("empty/digits"), weights, {})
     code, out, errors = command(monkeypatch, capsys, "models")
     assert code == 0, errors
     first, second = out.splitlines()
-    assert first.startswith("egc/digits    test accuracy 50.00%, egc steps=1000, 3 parameters, 0.0 MB, sha256 ")
+    assert first.startswith("ebm/digits    test accuracy 50.00%, ebm steps=1000, 3 parameters, 0.0 MB, sha256 ")
     assert second.startswith("empty/digits  unknown architecture, 3 parameters, 0.0 MB, sha256 ")
     rows = json.loads(command(monkeypatch, capsys, "models", "--json")[1])
-    assert [row["architecture"] for row in rows] == ["egc", None]
+    assert [row["architecture"] for row in rows] == ["ebm", None]
     assert [row["test_accuracy"] for row in rows] == [0.5, None]
 
 

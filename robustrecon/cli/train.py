@@ -24,7 +24,7 @@ def train(
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(help="Name of the objective, style-memory, contrastive or trades; by default the recipe's."),
+        typer.Option(help="Name of the objective, such as contrastive or trades; by default the recipe's."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; runs/DATA by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs, instead of the recipe's.")] = None,

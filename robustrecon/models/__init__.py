@@ -14,11 +14,13 @@ from ..types import InputError, nearest
 from . import shipped
 from .base import TRAINED_ON, WEIGHTS, EnergyModel
 from .class_conditioned import ClassConditionedAutoencoder
+from .egc import EGC
 from .generative_convnet import GenerativeConvNet
 from .grafted import Grafted
 from .style_memory import StyleMemoryNet
 
 __all__ = [
+    "EGC",
     "MODELS",
     "TRAINED_ON",
     "WEIGHTS",
@@ -37,7 +39,7 @@ __all__ = [
 ]
 
 MODELS: dict[str, type[EnergyModel]] = {
-    model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder, GenerativeConvNet)
+    model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder, GenerativeConvNet, EGC)
 }
 
 

@@ -57,6 +57,25 @@ class Samples(Protocol):
 
 
 @runtime_checkable
+class Denoises(Protocol):
+    """A model that labels noised images and predicts the noise in them.
+
+    Attributes:
+        alpha_bars: (T + 1,) the share of an image's variance that is left at each noise level; 1 at the first.
+    """
+
+    alpha_bars: Tensor
+
+    def noised(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t (B, C, H, W) of images x in [0, 1], standard normal noise and noise levels t (B,) int64 of 0 to T."""
+        ...
+
+    def logits_and_noise(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) of noised images x_t (B, C, H, W) at t (B,), and the noise (B, C, H, W) that it sees there."""
+        ...
+
+
+@runtime_checkable
 class Features(Protocol):
     """A model whose hidden layers can be read."""
 

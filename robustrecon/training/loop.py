@@ -131,6 +131,8 @@ class Run:
                 raise InputError(f"objective: gave the metrics {', '.join(metrics)}, must give {', '.join(names)}")
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(metrics["loss"])
+            if self.recipe.clip:
+                self.fabric.clip_gradients(self.loss_of, self.optimizer, max_norm=self.recipe.clip)
             self.optimizer.step()
             if self.averaged is not None:
                 update_average(self.averaged, self.model, self.recipe.average)

@@ -10,6 +10,7 @@ from ...models import EnergyModel
 from ...types import InputError, unknown_name
 from .base import Objective, ObjectiveOptions
 from .contrastive import ContrastiveObjective
+from .egc import EGCObjective
 from .generative_convnet import GenerativeConvNetObjective
 from .pair import PairObjective
 from .style_memory import StyleMemoryObjective
@@ -25,6 +26,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "trades": TradesObjective,
     "pair": PairObjective,
     "generative-convnet": GenerativeConvNetObjective,
+    "egc": EGCObjective,
 }
 
 
