@@ -14,6 +14,7 @@ from ..types import InputError, nearest
 from . import shipped
 from .base import TRAINED_ON, WEIGHTS, EnergyModel
 from .class_conditioned import ClassConditionedAutoencoder
+from .generative_gradient import GenerativeGradientCNN
 from .grafted import Grafted
 from .style_memory import StyleMemoryNet
 
@@ -34,7 +35,7 @@ __all__ = [
     "trained_on",
 ]
 
-MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder)}
+MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder, GenerativeGradientCNN)}
 
 
 def architecture(model: EnergyModel) -> dict[str, Any]:

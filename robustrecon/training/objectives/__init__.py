@@ -10,6 +10,7 @@ from ...models import EnergyModel
 from ...types import InputError, unknown_name
 from .base import Objective, ObjectiveOptions
 from .contrastive import ContrastiveObjective
+from .generative_gradient import GenerativeGradientObjective
 from .pair import PairObjective
 from .style_memory import StyleMemoryObjective
 from .trades import TradesObjective
@@ -23,6 +24,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "contrastive": ContrastiveObjective,
     "trades": TradesObjective,
     "pair": PairObjective,
+    "generative-gradient": GenerativeGradientObjective,
 }
 
 
