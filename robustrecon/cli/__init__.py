@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, calibrate, detect, figures, graft, lists, table, train
+from . import bench, calibrate, detect, figures, graft, lists, sample, table, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,7 @@ for command in (
     calibrate.calibrate,
     detect.detect,
     figures.figures,
+    sample.sample,
 ):
     app.command()(command)
 for name, listing in (

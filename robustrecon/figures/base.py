@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -89,11 +89,12 @@ def check_count(value: int, argument: str, least: int = 1) -> None:
         raise InputError(f"{argument}: got {value}, must be at least {least}")
 
 
-def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
-    """Write `figure` and its further pictures as PNG and SVG, each with `title` above it and its caption below.
+def draw(figure: Drawable, path: Path, title: str, suffixes: Sequence[str] = (".png", ".svg")) -> list[Path]:
+    """Write `figure` and its further pictures, each with `title` above it and its caption below.
 
     Args:
         path: of the pictures, without a suffix; the names of further pictures are appended to it.
+        suffixes: of the files, one for each kind: PNG and SVG by default.
 
     Returns:
         The files that were written.
@@ -110,7 +111,7 @@ def draw(figure: Drawable, path: Path, title: str) -> list[Path]:
             elif axes.images:  # of a fixed shape, which constrained layout does not centre
                 canvas.set_layout_engine("compressed")
             stem = f"{path.name}-{name}" if name else path.name
-            written += [plotting.write(canvas, path.with_name(stem + suffix)) for suffix in (".png", ".svg")]
+            written += [plotting.write(canvas, path.with_name(stem + suffix)) for suffix in suffixes]
     return written
 
 
