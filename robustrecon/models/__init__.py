@@ -24,6 +24,7 @@ __all__ = [
     "WEIGHTS",
     "ClassConditionedAutoencoder",
     "EnergyModel",
+    "GenerativeGradientCNN",
     "StyleMemoryNet",
     "architecture",
     "build",
@@ -35,7 +36,9 @@ __all__ = [
     "trained_on",
 ]
 
-MODELS: dict[str, type[EnergyModel]] = {model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder, GenerativeGradientCNN)}
+MODELS: dict[str, type[EnergyModel]] = {
+    model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder, GenerativeGradientCNN)
+}
 
 
 def architecture(model: EnergyModel) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from ..runtime import device_of, dtype_of
 from ..sampling import Advance, hmc
 from ..sampling.chain import normal
 from ..types import ImageShape, InputError
@@ -122,14 +123,14 @@ class GenerativeGradientCNN(GradientDrawings):
         Raises:
             InputError: a label that is none of the K, or a chain that diverges.
         """
-        weight = self.layers[0].weight
-        labels = labels.to(weight.device)
+        device = device_of(self)
+        labels = labels.to(device)
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
             raise InputError(f"labels: got {labels.tolist()}, must be in 0 to {self.n_classes - 1}")
-        start = self.sigma * normal(weight.new_zeros(len(labels), *self.image_shape), generator)
+        blank = torch.zeros(len(labels), *self.image_shape, dtype=dtype_of(self), device=device)
         chain = hmc(
             lambda x: self.energy_of(x, labels),
-            start,
+            self.sigma * normal(blank, generator),
             steps,
             step_size=self.sigma / 10,
             leapfrog_steps=leapfrog_steps,

@@ -17,11 +17,11 @@ OVER_IMAGES, OVER_LABELS = 0, 1  # dimensions of logits (B, K)
 class GenerativeGradientObjective(Objective):
     """Generative pre-training, then discriminative fine-tuning.
 
-    With p(x|k) ∝ exp(f_k(x)) q(x) the gradient of log p(x|y) in the weights w is ∂f_y(x)/∂w − E[∂f_y(x')/∂w], the mean
-    over x' of p(x|y). Importance sampling takes it over the images x_i of the batch, which are drawn from q if q is the
-    distribution of all images: Σ_i W_i ∂f_y(x_i)/∂w with W_i = exp f_y(x_i) / Σ_j exp f_y(x_j). That is the gradient of a
-    cross-entropy over the images, of the logits' columns. It leaves open what may be added to all outputs of a class,
-    which is for the fine-tuning to find.
+    With p(x|k) ∝ exp(f_k(x)) q(x) the gradient of log p(x|y) in the weights w is ∂f_y(x)/∂w − E[∂f_y(x')/∂w], a mean
+    over x' of p(x|y). Importance sampling takes it over the images x_i of the batch, which are of q where q is what all
+    images are of: Σ_i W_i ∂f_y(x_i)/∂w, W_i = exp f_y(x_i) / Σ_j exp f_y(x_j). That is the gradient of a cross-entropy
+    over the images, in the logits' columns. It does not see what is added to all outputs of a class, which the
+    fine-tuning finds.
 
     J. Dai, Y. Lu, Y. N. Wu, "Generative Modeling of Convolutional Neural Networks", ICLR 2015, sections 3.1 and 3.2.
     """
