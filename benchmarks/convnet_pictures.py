@@ -70,6 +70,7 @@ def basis(model: GenerativeConvNet, x: Tensor, labels: Tensor) -> Tensor:
     hidden, last = model.network[-2], model.network[-1]
     seen = x.clone().requires_grad_()
     _, (on,) = recorded([hidden], model.log_ratios, seen)
+    assert isinstance(last, nn.Linear)
     weights = last.weight[labels]
     functions = (
         torch.stack(

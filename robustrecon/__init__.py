@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .bench import BenchmarkResult, benchmark, load_results
     from .data import load_data
     from .defence import DefendedClassifier, load_defended
+    from .figures.node_samples import visualize
     from .interop.sklearn import from_sklearn
     from .models import EnergyModel, StyleMemoryNet, load
     from .models.wrappers import LogitsOf, Normalized
@@ -38,6 +39,7 @@ _HOME = {
     "load_defended": "defence",
     "load_results": "bench",
     "train": "training",
+    "visualize": "figures.node_samples",
 }
 __all__ = [  # noqa: RUF022 - in the order of use
     "load_data",
@@ -54,6 +56,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "benchmark",
     "BenchmarkResult",
     "load_results",
+    "visualize",
     "Verdict",
     "InputError",
 ]

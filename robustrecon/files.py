@@ -71,6 +71,17 @@ def _clear(files: Iterable[Path]) -> None:
                 left.unlink()
 
 
+def check_picture(path: Path, argument: str) -> Path:
+    """The path of a picture to write.
+
+    Raises:
+        InputError: it ends in neither .png nor .svg; names the argument.
+    """
+    if path.suffix not in (".png", ".svg"):
+        raise InputError(f"{argument}: got {path}, must end in .png or .svg")
+    return path
+
+
 def check_suite(path: Path) -> None:
     """Whether there is such a suite; here, so that the command line can tell before it imports what runs one.
 

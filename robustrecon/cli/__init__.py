@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, calibrate, detect, figures, graft, lists, sample, table, train
+from . import bench, calibrate, detect, figures, graft, lists, sample, table, train, visualize
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,7 @@ for command in (
     detect.detect,
     figures.figures,
     sample.sample,
+    visualize.visualize,
 ):
     app.command()(command)
 for name, listing in (

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import DataDir, Device, Json, number
+from .options import DataDir, Device, Json, number, read_shape
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..models.grafted import Grafted
-    from ..types import ImageShape
 
 
 def graft(
@@ -122,7 +121,7 @@ def graft(
     """
     from ..types import InputError
 
-    shape = None if image_shape is None else _shape(image_shape)
+    shape = None if image_shape is None else read_shape(image_shape)
     if ":" not in classifier:
         raise InputError(f"classifier: got {classifier!r}, must be module:factory")
     settings = _given(recipe=recipe, epochs=epochs, eps=eps, target=target, style_from=style_from, start=start)
@@ -221,12 +220,3 @@ def _told_warnings() -> Iterator[None]:
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _shape(text: str) -> ImageShape:
-    from ..types import InputError
-
-    sides = text.split("x")
-    if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
-        raise InputError(f"image_shape: got {text!r}, must be CHANNELSxHEIGHTxWIDTH, such as 3x32x32")
-    return int(sides[0]), int(sides[1]), int(sides[2])

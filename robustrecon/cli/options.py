@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..types import ImageShape
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 _SHORT = {"md": "markdown"}
@@ -73,3 +76,17 @@ def number(text: str) -> float:
         return read_number(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a number, or a fraction such as 8/255") from None
+
+
+def read_shape(text: str) -> ImageShape:
+    """The shape of images, written as 3x32x32.
+
+    Raises:
+        InputError: something else.
+    """
+    from ..types import InputError
+
+    sides = text.split("x")
+    if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
+        raise InputError(f"image_shape: got {text!r}, must be CHANNELSxHEIGHTxWIDTH, such as 3x32x32")
+    return int(sides[0]), int(sides[1]), int(sides[2])

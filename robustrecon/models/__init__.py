@@ -16,6 +16,7 @@ from .base import TRAINED_ON, WEIGHTS, EnergyModel
 from .class_conditioned import ClassConditionedAutoencoder
 from .egc import EGC
 from .generative_convnet import GenerativeConvNet
+from .generative_gradient import GenerativeGradientCNN
 from .grafted import Grafted
 from .style_memory import StyleMemoryNet
 
@@ -27,6 +28,7 @@ __all__ = [
     "ClassConditionedAutoencoder",
     "EnergyModel",
     "GenerativeConvNet",
+    "GenerativeGradientCNN",
     "StyleMemoryNet",
     "architecture",
     "build",
@@ -39,7 +41,8 @@ __all__ = [
 ]
 
 MODELS: dict[str, type[EnergyModel]] = {
-    model.name: model for model in (StyleMemoryNet, ClassConditionedAutoencoder, GenerativeConvNet, EGC)
+    model.name: model
+    for model in (StyleMemoryNet, ClassConditionedAutoencoder, EGC, GenerativeConvNet, GenerativeGradientCNN)
 }
 
 

@@ -200,6 +200,17 @@ RECIPES: dict[str, Recipe] = {
             model="egc",
             objective="egc",
         ),
+        Recipe(
+            "generative-gradient",
+            epochs=3,
+            batch_size=128,
+            learning_rate=2e-3,
+            schedule="one-cycle",
+            least_steps=600,
+            model="generative-gradient",
+            objective="generative-gradient",
+            objective_options={"noise": 0.3},
+        ),
     )
 }
 

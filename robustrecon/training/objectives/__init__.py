@@ -12,6 +12,7 @@ from .base import Objective, ObjectiveOptions
 from .contrastive import ContrastiveObjective
 from .egc import EGCObjective
 from .generative_convnet import GenerativeConvNetObjective
+from .generative_gradient import GenerativeGradientObjective
 from .pair import PairObjective
 from .style_memory import StyleMemoryObjective
 from .trades import TradesObjective
@@ -27,6 +28,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "pair": PairObjective,
     "generative-convnet": GenerativeConvNetObjective,
     "egc": EGCObjective,
+    "generative-gradient": GenerativeGradientObjective,
 }
 
 
