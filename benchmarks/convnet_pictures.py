@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from robustrecon import InputError, load, plotting
 from robustrecon.figures.base import WIDTH

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
+from ...models.gradient_drawings import GradientDrawings
 from ..checks import at_least, in_unit
 from .base import Objective, ObjectiveOptions
 
@@ -25,6 +26,8 @@ class GenerativeGradientObjective(Objective):
 
     J. Dai, Y. Lu, Y. N. Wu, "Generative Modeling of Convolutional Neural Networks", ICLR 2015, sections 3.1 and 3.2.
     """
+
+    requires = (GradientDrawings,)
 
     @dataclass(frozen=True)
     class Options(ObjectiveOptions):
