@@ -17,7 +17,7 @@ class GenerativeConvNetObjective(Objective):
     """Maximum likelihood of images given their labels, by sampling, and the cross-entropy of the labels.
 
     The gradient of the likelihood is the mean of ∂f_y over images less that over samples of the same classes, which
-    Langevin chains draw. For it, images get Gaussian noise of the model's σ, which its densities have around every mode;
+    Langevin chains draw. For it, images get Gaussian noise of the model's σ, which its densities have around each mode;
     they are classified as they are.
 
     J. Xie, Y. Lu, S.-C. Zhu, Y. N. Wu, "A Theory of Generative ConvNet", ICML 2016, sections 3 and 6. Persistent
