@@ -30,14 +30,14 @@ from robustrecon.runtime import Progress, seeded
 from robustrecon.sampling import langevin
 
 SIDE = 64  # pixels of a crop
-CROPS = {"china.jpg": (299, 420, 2), "flower.jpg": (125, 212, 3)}  # of a photograph: top, left, and the reduction
-SIGMA = 0.15  # of the reference distribution, in [0, 1] pixel units
+CROPS = {"china.jpg": (299, 436, 2), "flower.jpg": (125, 212, 3)}  # of a photograph: top, left, and the reduction
+SIGMA = 0.1  # of the reference distribution, in [0, 1] pixel units
 CENTRE = 0.5
 CHAINS = 6
 STEPS = 10  # of Langevin dynamics for each update
 STEP_SIZE = 0.5 * SIGMA
 UPDATES = 600
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 3e-4
 REPORTED_EVERY = 50  # updates
 
 
@@ -129,7 +129,7 @@ def learn(photograph: str, image: Tensor, updates: int) -> tuple[Pattern, Tensor
     began, gaps = time.process_time(), []
     with seeded(0), Progress(photograph, updates, "updates") as bar:
         net = PatternNet()
-        optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
+        optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, betas=(0.0, 0.99))  # momentum would overshoot
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
         chains = CENTRE + SIGMA * torch.randn(CHAINS, *image.shape)
         for _ in range(updates):

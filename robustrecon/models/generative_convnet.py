@@ -29,8 +29,8 @@ class GenerativeConvNet(GradientDrawings):
         width: channels of the first convolution; twice as many in the second, and 8 times as many hidden neurons.
         sigma: σ, in [0, 1] pixel units.
         centre: grey level of the reference distribution N(centre, σ²I), in which chains begin.
-        steps: of the Langevin chains that `sample` runs, and those of training.
-        step_size: of these, in [0, 1] pixel units.
+        steps: of the Langevin chains that `sample` runs.
+        step_size: of these and those of training, in [0, 1] pixel units.
         energy: as for `GradientDrawings`.
 
     Raises:
@@ -46,8 +46,8 @@ class GenerativeConvNet(GradientDrawings):
         width: int = 16,
         sigma: float = 0.25,
         centre: float = 0.0,
-        steps: int = 30,
-        step_size: float = 0.2,
+        steps: int = 60,
+        step_size: float = 0.125,
         energy: str = "reconstruction",
     ) -> None:
         settings = {"width": width, "sigma": sigma, "centre": centre, "steps": steps, "step_size": step_size}

@@ -17,7 +17,8 @@ class GenerativeConvNetObjective(Objective):
     """Maximum likelihood of images given their labels, by sampling, and the cross-entropy of the labels.
 
     The gradient of the likelihood is the mean of ∂f_y over images less that over samples of the same classes, which
-    Langevin chains draw. Images get Gaussian noise of the model's σ, which its densities have around every mode.
+    Langevin chains draw. For it, images get Gaussian noise of the model's σ, which its densities have around each mode;
+    they are classified as they are.
 
     J. Xie, Y. Lu, S.-C. Zhu, Y. N. Wu, "A Theory of Generative ConvNet", ICML 2016, sections 3 and 6. Persistent
     chains: T. Tieleman, "Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient", ICML
@@ -39,7 +40,7 @@ class GenerativeConvNetObjective(Objective):
             chains: "persistent" chains go on where they were, and "contrastive" ones begin at the images of the batch.
             steps: of Langevin dynamics for each update of the weights.
             classification_weight: weight of the cross-entropy of f_k + b_k beside the likelihood.
-            noise: standard deviation of the noise on the images, in units of the model's σ.
+            noise: standard deviation of the noise on images whose likelihood is learned, in units of the model's σ.
             chains_per_class: how many persistent chains each class has.
             restarts: share of the persistent chains, each time that they are used, which begin anew.
 
@@ -49,7 +50,7 @@ class GenerativeConvNetObjective(Objective):
 
         chains: str = "persistent"
         steps: int = 10
-        classification_weight: float = 1.0
+        classification_weight: float = 10.0
         noise: float = 1.0
         chains_per_class: int = 100
         restarts: float = 0.05
@@ -81,10 +82,9 @@ class GenerativeConvNetObjective(Objective):
         options = self.options
         seen = x + options.noise * self.model.sigma * torch.randn_like(x)
         samples = self._contrastive(seen, y) if options.chains == "contrastive" else self._persistent(y)
-        ratios = self.model.log_ratios(torch.cat([seen, samples]))
-        logits = ratios[: len(x)] + self.model.bias
-        of_images, of_samples = ratios.gather(1, y.repeat(2)[:, None]).view(2, -1)
-        gap = (of_images - of_samples).mean()
+        ratios, seen_ratios, sample_ratios = self.model.log_ratios(torch.cat([x, seen, samples])).chunk(3)
+        logits = ratios + self.model.bias
+        gap = (seen_ratios - sample_ratios).gather(1, y[:, None]).mean()
         classification = cross_entropy(logits, y)
         return {
             "loss": options.classification_weight * classification - gap,
