@@ -32,7 +32,7 @@ class _Recomputed(torch.autograd.Function):
         return function(x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         with torch.enable_grad():
