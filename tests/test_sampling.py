@@ -327,3 +327,10 @@ def test_hmc_survives_a_first_step_size_that_diverges() -> None:
     chain = hmc(harmonic, X, 20, step_size=1e12, warm_up=120, generator=seeded())
     assert chain.step_size < 3
     assert chain.acceptance > 0.4
+
+
+def test_no_chains_are_no_error() -> None:
+    none = torch.zeros(0, 3)
+    assert langevin(harmonic, none, 2, 0.1, adjusted=True).x.shape == (0, 3)
+    assert hmc(harmonic, none, 2, step_size=0.1, warm_up=2).x.shape == (0, 3)
+    assert ddim(lambda x, t: x, none, linear_alpha_bars(10), 2).shape == (0, 3)

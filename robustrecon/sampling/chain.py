@@ -67,6 +67,11 @@ class Point(NamedTuple):
         """(B,) bool."""
         return (self.x.flatten(1).sum(1) + self.gradient.flatten(1).sum(1) + self.energy).isfinite()
 
+    @property
+    def lost(self) -> bool:
+        """Whether there are chains, and none of them is finite."""
+        return len(self.x) > 0 and not bool(self.finite.any())
+
 
 def metropolis(
     point: Point, proposal: Point, log_ratio: Tensor, generator: Generator | None
@@ -130,9 +135,9 @@ def check_count(least: int, value: int, argument: str) -> None:
 
 
 def check_start(x: Tensor) -> None:
-    """Raise for a batch that is empty, of no floating-point numbers, or not finite."""
-    if not x.is_floating_point() or x.dim() < 2 or not len(x) or not x.isfinite().all():
-        raise InputError(f"x: got {x.dtype} {tuple(x.shape)}, must be finite floating-point numbers (B, ...), B > 0")
+    """Raise for a batch of no floating-point numbers, or not finite."""
+    if not x.is_floating_point() or x.dim() < 2 or not x.isfinite().all():
+        raise InputError(f"x: got {x.dtype} {tuple(x.shape)}, must be finite floating-point numbers (B, ...)")
 
 
 def begin(energy: Energy, x: Tensor) -> Point:

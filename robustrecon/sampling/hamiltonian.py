@@ -125,15 +125,15 @@ def hmc(
     for step in range(1 - warm_up, steps + 1):
         size = adaptation.step_size if step < 1 else adaptation.averaged
         momentum = normal(point.x, generator)
-        length = 1 + int(uniform(point.energy[0], generator).item() * leapfrog_steps)
+        length = 1 + int(uniform(point.energy.new_zeros(()), generator).item() * leapfrog_steps)
         proposal, turned = _integrate(energy, point, momentum, size, length)
         log_ratio = point.energy - proposal.energy + (squared_norm(momentum) - squared_norm(turned)) / 2
         energies.append(point.energy)
         point, taken, probability = metropolis(point, proposal, log_ratio, generator)
         accepted.append(taken.to(point.energy))
-        if step < 1:
+        if step < 1 and len(point.x):
             adaptation.update(probability.mean().item())
-        elif not proposal.finite.any():
+        elif proposal.lost:
             raise diverged(size, step)
         if advance is not None:
             advance(1)

@@ -70,7 +70,7 @@ def langevin(
             point = Point.at(energy, moved) if step < steps else Point(moved, point.energy, point.gradient)
         else:
             proposal = Point.at(energy, moved)
-            if not proposal.finite.any():
+            if proposal.lost:
                 raise diverged(step_size, step)
             back = (point.x - moved + step_size**2 / 2 * proposal.gradient) / scale
             log_ratio = (point.energy - proposal.energy) / noise**2 + (squared_norm(draw) - squared_norm(back)) / 2
