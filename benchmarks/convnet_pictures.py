@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from robustrecon import InputError, load, plotting
 from robustrecon.figures.base import WIDTH
@@ -68,6 +68,7 @@ def basis(model: GenerativeConvNet, x: Tensor, labels: Tensor) -> Tensor:
     The largest are shown alone, on a ground of the centre's grey, then the sum of all others.
     """
     hidden, last = model.network[-2], model.network[-1]
+    assert isinstance(last, nn.Linear)
     seen = x.clone().requires_grad_()
     _, (on,) = recorded([hidden], model.log_ratios, seen)
     weights = last.weight[labels]
