@@ -68,6 +68,7 @@ def basis(model: GenerativeConvNet, x: Tensor, labels: Tensor) -> Tensor:
     The largest are shown alone, on a ground of the centre's grey, then the sum of all others.
     """
     hidden, last = model.network[-2], model.network[-1]
+    assert isinstance(last, nn.Linear)
     seen = x.clone().requires_grad_()
     _, (on,) = recorded([hidden], model.log_ratios, seen)
     assert isinstance(last, nn.Linear)

@@ -31,13 +31,12 @@ from robustrecon.sampling import langevin
 
 SIDE = 64  # pixels of a crop
 CROPS = {"china.jpg": (299, 436, 2), "flower.jpg": (125, 212, 3)}  # of a photograph: top, left, and the reduction
-SIGMA = 0.1  # of the reference distribution, in [0, 1] pixel units
-CENTRE = 0.5
-CHAINS = 6
+SIGMA = 0.04  # of the reference distribution around the crop's mean colour, in [0, 1] pixel units
+CHAINS = 5
 STEPS = 10  # of Langevin dynamics for each update
 STEP_SIZE = 0.5 * SIGMA
 UPDATES = 600
-LEARNING_RATE = 3e-4
+LEARNING_RATE = 5e-4
 REPORTED_EVERY = 50  # updates
 
 
@@ -61,14 +60,20 @@ class Pattern:
 
 
 class PatternNet(nn.Module):
-    """f (B,) of images (B, C, H, W): a sum over positions of weighted ReLU features."""
+    """f (B,) of images (B, C, H, W): a sum over positions of weighted ReLU features.
 
-    def __init__(self, width: int = 32) -> None:
+    Args:
+        centre: (C, 1, 1) mean of the reference distribution.
+        width: channels of the first layer.
+    """
+
+    def __init__(self, centre: Tensor, width: int = 32) -> None:
         super().__init__()
+        self.centre = centre
         self.network = nn.Sequential(
-            nn.Conv2d(3, width, 7, stride=2, padding=3),
+            nn.Conv2d(3, width, 8, stride=2, padding=3),
             nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 5, stride=2, padding=2),
+            nn.Conv2d(width, 2 * width, 6, stride=2, padding=2),
             nn.ReLU(),
             nn.Conv2d(2 * width, 2 * width, 3, padding=1),
             nn.ReLU(),
@@ -76,19 +81,19 @@ class PatternNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.network((x - CENTRE) / SIGMA)
+        outputs: Tensor = self.network((x - self.centre) / SIGMA)
         return outputs.flatten(1).sum(1)
 
     def energy(self, x: Tensor) -> Tensor:
         """(B,) ‖x − centre‖² / 2σ² − f(x)."""
-        reference: Tensor = (x - CENTRE).flatten(1).square().sum(1) / (2 * SIGMA**2)
+        reference: Tensor = (x - self.centre).flatten(1).square().sum(1) / (2 * SIGMA**2)
         return reference - self(x)
 
     def drawing(self, x: Tensor) -> Tensor:
         """centre + σ² ∂f/∂x: images x (B, C, H, W) without their noise."""
         seen = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(self(seen).sum(), seen)
-        return CENTRE + SIGMA**2 * gradient
+        return self.centre + SIGMA**2 * gradient
 
 
 def main() -> None:
@@ -128,10 +133,10 @@ def learn(photograph: str, image: Tensor, updates: int) -> tuple[Pattern, Tensor
     """What is learned of a crop (C, H, W), and drawings (CHAINS, C, H, W) of where the chains end."""
     began, gaps = time.process_time(), []
     with seeded(0), Progress(photograph, updates, "updates") as bar:
-        net = PatternNet()
+        net = PatternNet(image.mean((1, 2), keepdim=True))
         optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, betas=(0.0, 0.99))  # momentum would overshoot
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-        chains = CENTRE + SIGMA * torch.randn(CHAINS, *image.shape)
+        chains = net.centre + SIGMA * torch.randn(CHAINS, *image.shape)
         for _ in range(updates):
             chains = langevin(net.energy, chains, STEPS, STEP_SIZE).x
             gap = net(image + SIGMA * torch.randn_like(chains)).mean() - net(chains).mean()
