@@ -64,30 +64,29 @@ def chains(model: GenerativeConvNet, labels: Tensor, generator: Generator) -> tu
 def basis(model: GenerativeConvNet, x: Tensor, labels: Tensor) -> Tensor:
     """Drawings of images x (B, C, H, W) under `labels` (B,), and what they are sums of: (B, TERMS + 2, C, H, W).
 
-    The last hidden neurons that are on give a basis function each, σ² times the gradient of the output through them.
-    The largest are shown alone, on a ground of the centre's grey, then the sum of all others.
+    The largest basis functions are shown alone, on grey and in full contrast, then the sum of all others.
+    """
+    functions = basis_functions(model, x, labels)
+    order = functions.flatten(2).norm(dim=2).argsort(1, descending=True)
+    functions = functions[torch.arange(len(x))[:, None], order]
+    shown, others = functions[:, :TERMS], functions[:, TERMS:].sum(1, keepdim=True)
+    contrast = shown.abs().amax((2, 3, 4), keepdim=True).clamp_min(1e-12)
+    drawings = model.centre + functions.sum(1, keepdim=True)
+    return torch.cat([drawings, 0.5 + shown / contrast / 2, 0.5 + others / 2], 1)
+
+
+def basis_functions(model: GenerativeConvNet, x: Tensor, labels: Tensor) -> Tensor:
+    """(B, N, C, H, W) one for each neuron of the last hidden layer: they add up to drawing − centre.
+
+    Each is σ² times the gradient of f_k through its neuron, and nothing where that is off.
     """
     hidden, last = model.network[-2], model.network[-1]
     assert isinstance(last, nn.Linear)
     seen = x.clone().requires_grad_()
     _, (on,) = recorded([hidden], model.log_ratios, seen)
-    assert isinstance(last, nn.Linear)
-    weights = last.weight[labels]
-    functions = (
-        torch.stack(
-            [
-                torch.autograd.grad((weight * neuron).sum(), seen, retain_graph=True)[0]
-                for weight, neuron in zip(weights.T, on.T, strict=True)
-            ],
-            1,
-        )
-        * model.sigma**2
-    )
-    order = functions.flatten(2).norm(dim=2).argsort(1, descending=True)
-    functions = functions[torch.arange(len(x))[:, None], order]
-    others = functions[:, TERMS:].sum(1, keepdim=True)
-    terms = 0.5 + torch.cat([functions[:, :TERMS], others], 1) / 2
-    return torch.cat([model.centre + functions.sum(1, keepdim=True), terms], 1).detach()
+    parts = (last.weight[labels] * on).sum(0)
+    gradients = [torch.autograd.grad(part, seen, retain_graph=True)[0] for part in parts]
+    return (model.sigma**2 * torch.stack(gradients, 1)).detach()
 
 
 def draw(images: Tensor, path: Path, columns: Sequence[str]) -> Path:

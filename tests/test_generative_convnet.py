@@ -12,6 +12,7 @@ from test_resume import assert_same_run, stopped_in_the_second_epoch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
+from benchmarks.convnet_pictures import basis_functions
 from robustrecon import InputError, checkpoint, train
 from robustrecon.data import Dataset, Part
 from robustrecon.models import GenerativeConvNet
@@ -248,6 +249,12 @@ def test_samples(trained: GenerativeConvNet) -> None:
     assert trained.sample(labels[:0]).shape == (0, 1, 8, 8)
     with pytest.raises(InputError, match=r"labels: span \[-1, 3\], must be in \[0, 9\]"):
         trained.sample(torch.tensor([3, -1]))
+
+
+def test_a_drawing_is_the_sum_of_basis_functions(trained: GenerativeConvNet, x: Tensor, y: Tensor) -> None:
+    functions = basis_functions(trained, x, y)
+    assert functions.shape == (12, 32, 1, 8, 8)
+    torch.testing.assert_close(trained.centre + functions.sum(1), trained.reconstruct(x, y).detach())
 
 
 @pytest.mark.parametrize("option", [{"sigma": 0.0}, {"centre": 1.5}, {"steps": 0}, {"width": 0}, {"step_size": -1.0}])
