@@ -2,7 +2,7 @@
 
 python -m benchmarks.natural_pattern --out results/energy_models
 
-Expected time: 10 minutes on one core. The images are crops of the two photographs that come with scikit-learn. The
+Expected time: 5 minutes on one core. The images are crops of the two photographs that come with scikit-learn. The
 network sums its last features over all positions, so that a pattern may come up anywhere: what is made has the look of
 the crop and is no copy. Writes natural_pattern.png and natural_pattern.json.
 
@@ -35,7 +35,7 @@ SIGMA = 0.04  # of the reference distribution around the crop's mean colour, in 
 CHAINS = 5
 STEPS = 10  # of Langevin dynamics for each update
 STEP_SIZE = 0.5 * SIGMA
-UPDATES = 600
+UPDATES = 400
 LEARNING_RATE = 5e-4
 REPORTED_EVERY = 50  # updates
 

@@ -19,6 +19,10 @@ robust-refine
         shorter rounds of it before.
 egc     robustrecon train --data mnist --model egc --devices 2
         A classifier that is a diffusion model, small enough for an hour and a half on 2 cores.
+generative-convnet
+        robustrecon train --data mnist --model generative-convnet
+        Each output is the log density of a class, learned by sampling; 276 images/s on one core, which makes 40
+        minutes. On the embedded digits 8 minutes; 97 %.
 """
 
 from __future__ import annotations
