@@ -32,17 +32,17 @@ def visualize(
     image_shape: Annotated[
         str | None, typer.Option(help="Shape of the images, such as 3x32x32; by default as the model says.")
     ] = None,
-    chains: Annotated[int, typer.Option(help="Number of images, each from a Markov chain of its own.")] = 16,
+    chains: Annotated[int, typer.Option(help="Number of images, each from a Markov chain of its own.")] = 12,
     steps: Annotated[int, typer.Option(help="Steps of a chain.")] = 100,
-    warm_up: Annotated[int, typer.Option(help="Steps before these, in which the step size is adapted.")] = 100,
+    warm_up: Annotated[int, typer.Option(help="Steps before these, in which the step size is adapted.")] = 150,
     step_size: Annotated[
         float | None, typer.Option(help="The first step size that is tried; a tenth of --sigma by default.")
     ] = None,
     sigma: Annotated[float, typer.Option(help="Standard deviation of the Gaussian, in [0, 1] pixel units.")] = 0.1,
-    centre: Annotated[float, typer.Option(help="Its mean: 0 for light strokes on black, 0.5 for photographs.")] = 0.0,
+    centre: Annotated[float, typer.Option(help="Its mean, a grey level; 0 is black.")] = 0.5,
     temperature: Annotated[
         float | None,
-        typer.Option(help="Divides the node's output; by default such that the node moves pixels by a quarter."),
+        typer.Option(help="Divides the node's output; by default such that the node moves pixels by a fifth."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     device: Device = "auto",

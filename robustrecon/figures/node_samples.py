@@ -27,7 +27,7 @@ from .base import DPI, LETTERS, WIDTH, check_count
 from .node_names import parse_node
 from .sheets import show
 
-SHIFT = 0.25  # of a pixel by the tilt, where no temperature is given
+SHIFT = 0.2  # of pixels by the tilt, where no temperature is given: images are seen in the noise, and chains move
 SHAPED = 2.5  # how many times as wide as high the sheet is
 
 
@@ -120,13 +120,13 @@ def visualize(
     node: str,
     *,
     image_shape: ImageShape | None = None,
-    chains: int = 16,
+    chains: int = 12,
     steps: int = 100,
-    warm_up: int = 100,
+    warm_up: int = 150,
     leapfrog_steps: int = 10,
     step_size: float | None = None,
     sigma: float = 0.1,
-    centre: float = 0.0,
+    centre: float = 0.5,
     temperature: float | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -149,9 +149,9 @@ def visualize(
         steps, warm_up, leapfrog_steps: as of `sampling.hmc`.
         step_size: of the leapfrog integrator, the first one that is tried; a tenth of σ by default.
         sigma: σ, in [0, 1] pixel units.
-        centre: mean of the Gaussian: 0 for light strokes on black, 0.5 for photographs.
+        centre: mean of the Gaussian, a grey level. The paper has 0, in images whose mean is subtracted.
         temperature: T; 1 in the paper, with pixels of 0 to 255. By default such that the node moves the pixels that it
-            sees by a quarter, in the root mean square, from where the chains begin.
+            sees by a fifth, in the root mean square, where the chains begin.
         seed: of the random numbers.
         device: "auto", "cpu" or "cuda"; a module stays where it is.
         progress: show progress on stderr.
