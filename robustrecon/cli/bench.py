@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -247,24 +248,10 @@ def _worst_case_only(context: typer.Context, as_json: bool) -> None:
     from ..bench.chain.run import asked_suite, run_worst_cases
     from ..bench.report import chain as report
 
-    names = (
-        "attack",
-        "eps",
-        "norm",
-        "steps",
-        "engine",
-        "model",
-        "data",
-        "detector",
-        "alpha",
-        "correct_only",
-        "n",
-        "seed",
-    )
     suite = (
         _read_suite(context, given["suite"], given["precision"])
         if given["suite"]
-        else asked_suite(**{name: given[name] for name in (*names, "precision")})
+        else asked_suite(**{name: given[name] for name in signature(asked_suite).parameters})
     )
     settings = {name: given[name] for name in ("workers", "backend", "device")}
     ran = run_worst_cases(suite, given["out"], given["data_dir"], **settings)

@@ -137,7 +137,7 @@ def visualize(
     The density is p(x) ∝ exp(f(x) / T) N(x; centre, σ²I), where f is the node's output. The node of a convolutional
     layer is its unit in the middle, which sees its receptive field alone, as in the paper.
 
-    J. Dai, Y. Lu, Y. N. Wu, "Generative Modeling of Convolutional Neural Networks", ICLR 2015, section 3.3.
+    J. Dai, Y. Lu, Y. N. Wu, "Generative Modeling of Convolutional Neural Networks", ICLR 2015.
 
     Args:
         model: a module that takes images (B, C, H, W) in [0, 1], or a trained or shipped model's name, or the

@@ -23,6 +23,9 @@ generative-convnet
         robustrecon train --data mnist --model generative-convnet
         Each output is the log density of a class, learned by sampling; 276 images/s on one core, which makes 40
         minutes. On the embedded digits 8 minutes; 97 %.
+generative-gradient
+        robustrecon train --data mnist --model generative-gradient
+        A softmax over the images of a batch first, over the labels then; 1,400 images/s on one core.
 """
 
 from __future__ import annotations

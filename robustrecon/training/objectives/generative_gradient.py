@@ -24,7 +24,7 @@ class GenerativeGradientObjective(Objective):
     over the images, in the logits' columns. It does not see what is added to all outputs of a class, which the
     fine-tuning finds.
 
-    J. Dai, Y. Lu, Y. N. Wu, "Generative Modeling of Convolutional Neural Networks", ICLR 2015, sections 3.1 and 3.2.
+    J. Dai, Y. Lu, Y. N. Wu, "Generative Modeling of Convolutional Neural Networks", ICLR 2015.
     """
 
     requires = (GradientDrawings,)
