@@ -13,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from robustrecon.data import Part
 from robustrecon.files import atomic_write
+from robustrecon.runtime import device_of
 
 BATCH = 128
 SETTLING = 40  # batches
@@ -22,8 +23,10 @@ SHIFT = 4  # pixels
 def fit(network: nn.Module, train: Part, epochs: int, *, peak: float = 0.1, augment: bool = False) -> None:
     """SGD with Nesterov momentum and a one-cycle learning rate (Smith & Topin 2018) up to `peak`.
 
-    With `augment` each image is mirrored or not and shifted by up to 4 pixels. Prints progress every ten seconds.
+    With `augment` each image is mirrored or not and shifted by up to 4 pixels. Prints progress every ten seconds. The
+    network stays on its device.
     """
+    device = device_of(network)
     steps = epochs * (len(train) // BATCH)
     optimiser = torch.optim.SGD(network.parameters(), lr=peak, momentum=0.9, nesterov=True, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.25)
@@ -34,8 +37,8 @@ def fit(network: nn.Module, train: Part, epochs: int, *, peak: float = 0.1, augm
         if len(rows) < BATCH:
             rows = torch.randperm(len(train))
         chosen, rows = train.pick(rows[:BATCH]), rows[BATCH:]
-        x = mirrored_and_shifted(chosen.x) if augment else chosen.x
-        loss = cross_entropy(network(x.contiguous(memory_format=torch.channels_last)), chosen.y, label_smoothing=0.1)
+        x = (mirrored_and_shifted(chosen.x) if augment else chosen.x).to(device, memory_format=torch.channels_last)
+        loss = cross_entropy(network(x), chosen.y.to(device), label_smoothing=0.1)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -48,7 +51,7 @@ def fit(network: nn.Module, train: Part, epochs: int, *, peak: float = 0.1, augm
                 flush=True,
             )
     # Statistics of the batch normalisation for the weights as they are now: some networks average them very slowly.
-    update_bn(train.head(SETTLING * BATCH).x.split(BATCH), network)
+    update_bn(train.head(SETTLING * BATCH).x.split(BATCH), network, device)
     network.eval()
 
 
@@ -65,13 +68,15 @@ def mirrored_and_shifted(x: Tensor) -> Tensor:
 @torch.no_grad()
 def accuracy(network: nn.Module, part: Part) -> float:
     """Share of the images that the network, in evaluation mode, classifies right."""
+    device = device_of(network)
     right = sum(
-        int((network(x).argmax(1) == y).sum()) for x, y in zip(part.x.split(500), part.y.split(500), strict=True)
+        int((network(x.to(device)).argmax(1).cpu() == y).sum())
+        for x, y in zip(part.x.split(500), part.y.split(500), strict=True)
     )
     return right / len(part)
 
 
 def save(network: nn.Module, path: Path) -> Path:
     """Write the weights as safetensors, all at once or not at all."""
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     return atomic_write(path, safetensors.torch.save(weights))

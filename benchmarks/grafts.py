@@ -7,7 +7,7 @@ What is there is not trained again, and a drawer that was killed goes on. Everyt
 folder that the environment variable GRAFTS names; the functions of this module, for suites, load from there.
 
 Expected time, on one core: the classifiers of digits 10 minutes in all, letters-cnn and small-cnn 10 minutes each,
-resnet18 70 minutes; drawers 15 to 60 minutes each.
+resnet18 three hours; drawers one to five hours each. On a GPU all of it takes half an hour.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from robustrecon import InputError, Normalized, from_sklearn, graft, load_data
 from robustrecon.data import Dataset
 from robustrecon.models import load
 from robustrecon.models.imported import load_weights
+from robustrecon.runtime import resolve_device
 from robustrecon.training import load_recipe
 from robustrecon.training.grafting import drawer_recipe
 from robustrecon.training.objectives import OptionValue
@@ -170,7 +171,7 @@ NETWORKS = {
     "digits-shufflenet": Network(DIGITS, _shufflenet, grafted.MEAN, grafted.STD, epochs=2, images=SOME),
     "letters-cnn": Network(LETTERS, _letters_cnn, 0.172, 0.331, epochs=2),
     "small-cnn": Network(CIFAR, _small_cnn, CIFAR_MEAN, CIFAR_STD, epochs=12, augment=True),
-    "resnet18": Network(CIFAR, _resnet18, CIFAR_MEAN, CIFAR_STD, epochs=12, augment=True),
+    "resnet18": Network(CIFAR, _resnet18, CIFAR_MEAN, CIFAR_STD, epochs=30, augment=True),
 }
 FEW_STEPS = {"attack_steps": 3}  # of the adversary in training, which these classifiers make dear
 NO_NOISE = {"noise": 0.0}
@@ -182,7 +183,7 @@ DRAWERS = {
         "grafted:classifier",
         DIGITS,
         "robust",
-        2,
+        3,
         0.31,
         PIXELS,
         objective=_OF_THE_PAIR,
@@ -190,12 +191,12 @@ DRAWERS = {
         learning_rate=4e-4,
     ),
     "letters-robust": Drawer("grafts:letters_cnn", LETTERS, "robust", 2, 0.22, PIXELS, INK),
-    "small-cnn-pixels-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 4, options=STYLE),
-    "small-cnn-pixels-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 3, CIFAR_EPS, PIXELS, STYLE, FEW_STEPS),
-    "small-cnn-layer-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 4, None, STAGE, STYLE, NO_NOISE),
-    "small-cnn-layer-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 3, CIFAR_EPS, STAGE, STYLE, FEW_STEPS),
-    "resnet18-pixels-robust": Drawer("grafts:resnet18", CIFAR, "robust", 3, CIFAR_EPS, PIXELS, STYLE, FEW_STEPS),
-    "resnet18-layer-robust": Drawer("grafts:resnet18", CIFAR, "robust", 3, CIFAR_EPS, BLOCKS, STYLE, FEW_STEPS),
+    "small-cnn-pixels-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 8, options=STYLE),
+    "small-cnn-pixels-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 10, CIFAR_EPS, PIXELS, STYLE, FEW_STEPS),
+    "small-cnn-layer-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 8, None, STAGE, STYLE, NO_NOISE),
+    "small-cnn-layer-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 10, CIFAR_EPS, STAGE, STYLE, FEW_STEPS),
+    "resnet18-pixels-robust": Drawer("grafts:resnet18", CIFAR, "robust", 10, CIFAR_EPS, PIXELS, STYLE, FEW_STEPS),
+    "resnet18-layer-robust": Drawer("grafts:resnet18", CIFAR, "robust", 10, CIFAR_EPS, BLOCKS, STYLE, FEW_STEPS),
 }
 
 
@@ -252,11 +253,11 @@ def _made(name: str, path: Path) -> Path:
     return path
 
 
-def train_classifier(name: str, data: Dataset) -> None:
+def train_classifier(name: str, data: Dataset, device: str) -> None:
     """Train one and write its weights; prints its accuracy on the calibration part, which no report uses."""
     network = NETWORKS[name]
     torch.manual_seed(0)
-    model = Normalized(network.make(), network.mean, network.std)
+    model = Normalized(network.make(), network.mean, network.std).to(resolve_device(device))
     part = data.train if network.images is None else data.train.head(network.images)
     if network.estimator is None:
         fit(model, part, network.epochs, augment=network.augment)
@@ -271,7 +272,7 @@ def train_classifier(name: str, data: Dataset) -> None:
     save(model.model, FOLDER / f"{name}.safetensors")
 
 
-def train_drawer(name: str, data: Dataset) -> None:
+def train_drawer(name: str, data: Dataset, device: str) -> None:
     """Train one beside its classifier."""
     drawer = DRAWERS[name]
     recipe = drawer_recipe(load_recipe(drawer.recipe))
@@ -286,6 +287,7 @@ def train_drawer(name: str, data: Dataset) -> None:
         drawer_options=drawer.options,
         start=drawer.start,
         out=FOLDER / name,
+        device=device,
         resume=True,
     )
 
@@ -295,6 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--only", action="append", choices=names, help="repeatable; by default all")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     arguments = parser.parse_args()
     loaded: dict[str, Dataset] = {}
     for name in arguments.only or names:
@@ -302,9 +305,9 @@ def main() -> None:
         if data not in loaded:
             loaded[data] = load_data(data, arguments.data_dir)
         if name in DRAWERS:
-            train_drawer(name, loaded[data])
+            train_drawer(name, loaded[data], arguments.device)
         elif not (FOLDER / f"{name}.safetensors").exists():
-            train_classifier(name, loaded[data])
+            train_classifier(name, loaded[data], arguments.device)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from robustrecon.figures.samples import SampleSheet, samples
 from robustrecon.figures.sheets import short
 from robustrecon.files import atomic_write, slug
 from robustrecon.models import load
+from robustrecon.runtime import resolve_device
 from robustrecon.statistics import clopper_pearson, frechet_distance
 
 N, SHOWN = 1000, 10  # images in all; of each class on the sheet
@@ -65,14 +66,15 @@ def main() -> None:
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--model", action="append", required=True, help="a name, folder or file; repeatable")
     parser.add_argument("--n", type=int, default=N, help="samples of each model")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, default=Path("runs/energy_models"))
     arguments = parser.parse_args()
-    data = load_data(arguments.data, arguments.data_dir)
-    judge = train_judge(data)
+    data, device = load_data(arguments.data, arguments.data_dir), resolve_device(arguments.device)
+    judge = train_judge(data, device=arguments.device)
     for name in arguments.model:
-        quality, sheet = measure(load(name), name, data, judge, arguments.n)
+        quality, sheet = measure(load(name).to(device), name, data, judge, arguments.n)
         place = arguments.out / "samples" / slug(name)
-        told = asdict(quality) | {"environment": provenance.environment(torch.device("cpu"))}
+        told = asdict(quality) | {"environment": provenance.environment(device)}
         print(atomic_write(place.with_suffix(".json"), json.dumps(told, indent=2) + "\n"))
         draw(sheet, place, f"samples: {name}", (".png",))
     print(table(read(arguments.out)))

@@ -34,15 +34,19 @@ SCORING_BATCH = 512
 def resolve_device(name: str = "auto") -> torch.device:
     """The device called `name`; "auto" is CUDA where there is one, else the CPU.
 
+    On CUDA, convolutions in float32 then are in float32: PyTorch's default rounds what they multiply to 10 bits (TF32).
+
     Raises:
         InputError: no such device on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return resolve_device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         if device.type in ("cpu", "cuda"):
             torch.empty(0, device=device)
+            if device.type == "cuda":
+                torch.backends.cudnn.allow_tf32 = False
             return device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device: got {name!r}, must be auto, cpu or cuda, and on this machine") from error

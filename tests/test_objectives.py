@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustrecon import EnergyModel, InputError, StyleMemoryNet
 from robustrecon.data import Dataset
-from robustrecon.models.base import Features, Reconstructs, Samples, StyleCodes
+from robustrecon.models.base import Denoises, Features, Reconstructs, Samples, StyleCodes, offers
 from robustrecon.training import OBJECTIVES, RECIPES
 from robustrecon.training.objectives import build
 from robustrecon.training.objectives.style_memory import StyleMemoryObjective
@@ -64,7 +64,7 @@ def test_every_objective_gives_its_metrics_and_trains_every_model_that_fits(
 ) -> None:
     torch.manual_seed(0)
     model = kind()
-    if not all(isinstance(model, protocol) for protocol in OBJECTIVES[name].requires):
+    if not all(offers(model, required) for required in OBJECTIVES[name].requires):
         with pytest.raises(InputError, match=f"objective: got '{name}', which requires .* but {kind.name} lacks"):
             build(name, model, {})
         return
@@ -138,3 +138,22 @@ def test_a_recipe_takes_any_objective_of_the_catalogue(monkeypatch: pytest.Monke
     monkeypatch.setitem(OBJECTIVES, "accumulating", Accumulating)
     recipe = replace(RECIPES["fast"], objective="accumulating", objective_options={"decay": 0.9})
     assert recipe.to_json()["objective_options"] == {"decay": 0.9}
+
+
+class Denoiser(nn.Module):
+    """What `Denoises` names, a buffer among it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("alpha_bars", torch.ones(3))
+
+    def noised(self) -> None: ...
+
+    def logits_and_noise(self) -> None: ...
+
+
+def test_what_a_model_offers_may_be_a_buffer() -> None:
+    assert offers(Denoiser(), Denoises)
+    assert offers(Denoiser(), Denoiser)
+    assert not offers(Drawing(), Denoises)
+    assert not offers(Drawing(), Denoiser)

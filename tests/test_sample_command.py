@@ -45,16 +45,16 @@ class Stripes(EnergyModel):
 
 
 def test_each_label_has_its_images_and_the_seed_decides() -> None:
-    model = Stripes().train()
-    made = samples(model, [2, 0], ["two", "zero"], 40, seed=3, progress=False)
-    assert made.images.shape == (2, 40, 1, 6, 5)
-    assert made.images[:, :, 0, :4, 0].argmax(2).tolist() == [[2] * 40, [0] * 40]
-    assert model.batches == [BATCH, 80 - BATCH]
+    model, n = Stripes().train(), BATCH // 2 + 8
+    made = samples(model, [2, 0], ["two", "zero"], n, seed=3, progress=False)
+    assert made.images.shape == (2, n, 1, 6, 5)
+    assert made.images[:, :, 0, :4, 0].argmax(2).tolist() == [[2] * n, [0] * n]
+    assert model.batches == [BATCH, 2 * n - BATCH]
     assert model.training
-    again, other = (samples(model, [2, 0], ["two", "zero"], 40, seed=seed, progress=False) for seed in (3, 4))
+    again, other = (samples(model, [2, 0], ["two", "zero"], n, seed=seed, progress=False) for seed in (3, 4))
     assert np.array_equal(made.images, again.images)
     assert not np.array_equal(made.images, other.images)
-    assert len(np.unique(made.images[..., -1, 0])) == 80, "two images had the same random numbers"
+    assert len(np.unique(made.images[..., -1, 0])) == 2 * n, "two images had the same random numbers"
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,8 @@ ERRORS = [
     ("--model run --label 4 --out a.png", "label: got 4, must be 0 to 3, or the name of a class"),
     ("--model run --label -1 --out a.png", "label: got -1, must be 0 to 3"),
     ("--model run --label zreo --out a.png", "label: unknown name 'zreo'"),
+    ("--model run --guidance 2 --out a.png", "guidance: is nothing that the sampler of stripes has"),
+    ("--model run --guidance -1 --out a.png", "guidance: got -1.0, must be at least 0 and finite"),
     ("--model run --n 0 --out a.png", "n: got 0, must be at least 1"),
     ("--model run --seed -1 --out a.png", "seed: got -1, must be a whole number"),
     ("--model run --out a.jpg", "out: got a.jpg, must end in .png"),

@@ -20,6 +20,10 @@ def sample(
         typer.Option(help="A class, by its name or its index from 0. Repeatable; all classes by default."),
     ] = None,
     n: Annotated[int, typer.Option(help="Number of images of each class.")] = 8,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Of egc: how strongly the label pulls; more is clearer and less varied."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -30,6 +34,8 @@ def sample(
 
     if out.suffix != ".png":
         raise InputError(f"out: got {out}, must end in .png")
+    if guidance is not None and not 0 <= guidance < float("inf"):
+        raise InputError(f"guidance: got {guidance}, must be at least 0 and finite")
     if not 0 <= seed < 2**63:
         raise InputError(f"seed: got {seed}, must be a whole number from 0 that fits 63 bits")
     check_writable(out.parent)
@@ -45,7 +51,8 @@ def sample(
     names = known or [str(k) for k in range(loaded.n_classes)]
     labels = _labels(label or names, names)
     chosen = [short(names[k]) for k in labels]
-    sheet = samples(loaded.to(resolve_device(device)), labels, chosen, n, seed=seed)
+    settings = {} if guidance is None else {"guidance": guidance}
+    sheet = samples(loaded.to(resolve_device(device)), labels, chosen, n, seed=seed, settings=settings)
     draw(sheet, out.with_suffix(""), f"samples: {model}, seed {seed}", (".png",))
     if as_json:
         summary = {"file": str(out), "model": str(model), "labels": labels, "classes": chosen, "n": n, "seed": seed}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..types import InputError
 from .base import Array, Drawable, Measure, check_count
 from .sheets import show
 
-BATCH = 64  # images that are made at a time
+BATCH = 256  # images that are made at a time
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def samples(
     *,
     seed: int = 0,
     progress: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> SampleSheet:
     """Make n images of each label.
 
@@ -72,9 +74,10 @@ def samples(
         n: images a label.
         seed: of the generator; the same seed, labels and n give the same images.
         progress: show the progress on stderr.
+        settings: other arguments of the model's `sample`.
 
     Raises:
-        InputError: a model that has no sampler, or whose images cannot be drawn.
+        InputError: a model that has no sampler or one without these settings, or whose images cannot be drawn.
     """
     check_count(n, "n")
     if not isinstance(model, Samples):
@@ -83,13 +86,17 @@ def samples(
             f"model: {getattr(model, 'name', type(model).__name__)} has no sampler, it makes no images from nothing; "
             f"must have a method `sample`{able and f', as {able}'}"
         )
+    settings = settings or {}
+    for name in settings:
+        if name not in signature(model.sample).parameters:
+            raise InputError(f"{name}: is nothing that the sampler of {getattr(model, 'name', model)} has")
     device = device_of(model)
     generator = torch.Generator(device).manual_seed(seed)
     wanted = torch.tensor(labels, device=device).repeat_interleave(n)
     parts = []
     with evaluating(model), Progress("samples", len(wanted), "images", progress) as bar:
         for part in wanted.split(BATCH):
-            parts.append(model.sample(part, generator).detach().cpu())
+            parts.append(model.sample(part, generator, **settings).detach().cpu())
             bar.advance(len(part))
     images = torch.cat(parts)
     if images.shape[1] not in (1, 3):

@@ -156,3 +156,14 @@ class Pair(Protocol):
     def target(self, x: Tensor) -> Tensor:
         """What the drawer explains of images x (B, C, H, W), and draws."""
         ...
+
+
+def offers(model: object, kind: type) -> bool:
+    """Whether a model is of a class, or has all that a Protocol of this module names.
+
+    For a Protocol, `isinstance` looks past the buffers and sub-modules of a module, from Python 3.12 on.
+    """
+    if not getattr(kind, "_is_protocol", False):
+        return isinstance(model, kind)
+    members = {*kind.__annotations__, *vars(kind)}
+    return all(hasattr(model, name) for name in members if not name.startswith("_"))

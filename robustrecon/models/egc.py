@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..sampling import Advance, ddim, linear_alpha_bars
+from ..sampling.chain import normal
 from ..types import ImageShape, InputError, unknown_name
 from .base import Labels
 from .gradient_drawings import GradientDrawings, chosen, with_input_gradients
@@ -19,7 +20,8 @@ from .unet import GROUPS, UNet
 READINGS = ("pooled", "map")
 TIMESTEPS = 1000
 NOISE_SEED = 0  # of the noises that all drawings share
-PAIRS = 256  # noised images times one more than labels that are drawn at a time
+GUIDANCE = 1.0  # of samples, by default
+PAIRS, GPU_PAIRS = 256, 4096  # noised images times one more than labels that are drawn at a time
 SAMPLES = 128  # images that are denoised at a time
 
 
@@ -118,7 +120,7 @@ class EGC(GradientDrawings):
         logits, gradients = with_input_gradients(outputs, x_t)
         return logits, -gradients[:, 0]
 
-    def noise_of(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, guidance: float = 1.0) -> Tensor:
+    def noise_of(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, guidance: float = GUIDANCE) -> Tensor:
         """The predicted noise (B, C, H, W): −√(1 − ᾱ_t) times the score of p_t(x_t) p_t(k | x_t)^guidance.
 
         Args:
@@ -138,7 +140,7 @@ class EGC(GradientDrawings):
         """
         logits = self(x)
         wanted = chosen(labels, logits)
-        size = max(1, PAIRS // (self.draws * (1 + wanted.shape[1])))
+        size = max(1, (GPU_PAIRS if x.is_cuda else PAIRS) // (self.draws * (1 + wanted.shape[1])))
         weights = [] if len(x) <= size else [*self.parameters()]
         parts = []
         for images, some in zip(x.split(size), wanted.split(size), strict=True):
@@ -153,7 +155,7 @@ class EGC(GradientDrawings):
         *,
         n: int = 1,
         steps: int = 100,
-        guidance: float = 1.0,
+        guidance: float = GUIDANCE,
         eta: float = 0.0,
         advance: Advance | None = None,
         watch: Callable[[Tensor], None] | None = None,
@@ -162,7 +164,7 @@ class EGC(GradientDrawings):
 
         Args:
             labels: (B,) int64; None for `n` images of any class.
-            generator: of the noise to begin with, on the CPU; torch's own by default.
+            generator: of the noise to begin with; torch's own by default.
             n: number of images where there are no labels.
             steps: of DDIM, in 1 to 1000.
             guidance: as for `noise_of`.
@@ -178,8 +180,7 @@ class EGC(GradientDrawings):
         if n < 1:
             raise InputError(f"n: got {n}, must be at least 1")
         device = self.alpha_bars.device
-        size = (n if labels is None else len(labels), *self.image_shape)
-        start = torch.randn(size, generator=generator, dtype=self.alpha_bars.dtype).to(device)
+        start = normal(self.alpha_bars.new_empty(n if labels is None else len(labels), *self.image_shape), generator)
 
         def noise_of(x_t: Tensor, t: Tensor) -> Tensor:
             """As the method, but that the image that is expected keeps to its range."""
@@ -219,7 +220,13 @@ class EGC(GradientDrawings):
         """(B, J, C, H, W) drawings of images x (B, C, H, W) under `labels` (B, J)."""
         t = self._times(x, self.level).repeat(self.draws)
         x_t = self.noised(x.repeat(self.draws, 1, 1, 1), t, self.noises.repeat_interleave(len(x), 0))
-        gradients = self._gradients(x_t, t, labels.repeat(self.draws, 1))
+        labels = labels.repeat(self.draws, 1)
+        if x.is_cuda:  # many small operations cost more there than one forward pass a label does
+            n = labels.shape[1]
+            each = (x_t.repeat_interleave(n, 0), t.repeat_interleave(n), labels.reshape(-1, 1))
+            gradients = self._gradients(*each).view(len(x_t), n, *self.image_shape)
+        else:
+            gradients = self._gradients(x_t, t, labels)
         kept, added = self._scales(t)
         clean = (x_t[:, None] + added[:, None] * gradients) / kept[:, None]
         return (clean.unflatten(0, (self.draws, len(x))).mean(0) + 1) / 2

@@ -19,6 +19,9 @@ robust-refine
         shorter rounds of it before.
 egc     robustrecon train --data mnist --model egc --devices 2
         A classifier that is a diffusion model, small enough for an hour and a half on 2 cores.
+egc-large
+        robustrecon train --data mnist --recipe egc-large
+        The same with a larger network, for longer, for a GPU.
 generative-convnet
         robustrecon train --data mnist --model generative-convnet
         Each output is the log density of a class, learned by sampling; 276 images/s on one core, which makes 40
@@ -161,6 +164,19 @@ _ROBUST = Recipe(
     objective_options={"noise": 0.0, "eps": 0.32},  # beyond 0.3, since a network trained at 0.3 is weak right there
 )
 
+_EGC = Recipe(
+    "egc",
+    epochs=8,
+    batch_size=64,
+    learning_rate=2e-3,
+    schedule="one-cycle",
+    least_steps=1200,
+    average=0.995,
+    clip=1.0,
+    model="egc",
+    objective="egc",
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -195,17 +211,14 @@ RECIPES: dict[str, Recipe] = {
             model="generative-convnet",
             objective="generative-convnet",
         ),
-        Recipe(
-            "egc",
-            epochs=8,
-            batch_size=64,
-            learning_rate=2e-3,
-            schedule="one-cycle",
-            least_steps=1200,
-            average=0.995,
-            clip=1.0,
-            model="egc",
-            objective="egc",
+        _EGC,
+        replace(
+            _EGC,
+            name="egc-large",
+            epochs=20,
+            batch_size=128,
+            average=0.999,
+            model_options={"width": 64},
         ),
         Recipe(
             "generative-gradient",

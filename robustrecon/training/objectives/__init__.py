@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import TypeAlias
 
 from ...models import EnergyModel
+from ...models.base import offers
 from ...types import InputError, unknown_name
 from .base import Objective, ObjectiveOptions
 from .contrastive import ContrastiveObjective
@@ -65,4 +66,4 @@ def build(name: str, model: EnergyModel, values: Mapping[str, OptionValue]) -> O
 
 
 def _lacking(name: str, model: EnergyModel) -> list[str]:
-    return [protocol.__name__ for protocol in OBJECTIVES[name].requires if not isinstance(model, protocol)]
+    return [kind.__name__ for kind in OBJECTIVES[name].requires if not offers(model, kind)]

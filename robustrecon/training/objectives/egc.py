@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -50,13 +51,12 @@ class EGCObjective(Objective):
 
     def forward(self, x: Tensor, y: Tensor, progress: float) -> dict[str, Tensor]:
         """Batch means of `metrics` for images x (B, C, H, W) with labels y (B,); the accuracy is that of clean ones."""
-        model, options = self.model, self.options
-        assert isinstance(model, Denoises)
+        model, options = cast(Denoises, self.model), self.options
         shares = (torch.rand(1, device=x.device) + torch.arange(len(x), device=x.device) / len(x)) % 1
         t = 1 + (shares * (len(model.alpha_bars) - 1)).long()
         noise = torch.randn_like(x)
         noised, predicted = model.logits_and_noise(model.noised(x, t, noise), t)
-        clean = model(x)
+        clean = self.model(x)
         denoising = (predicted - noise).square().mean()
         on_noised, on_clean = (
             cross_entropy(logits, y, reduction="none", label_smoothing=options.label_smoothing)
