@@ -229,3 +229,23 @@ def test_the_checks_do_not_change_the_model() -> None:
     assert model.training
     assert model.w.requires_grad
     assert model.w.grad is None
+
+
+class Jittery(nn.Module):
+    """Outputs that differ from pass to pass by as much as the order of additions on a GPU may make them."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size, self.passes = size, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        return x.flatten(1)[:, :3] * (1 + self.size * (self.passes % 2))
+
+
+@pytest.mark.parametrize(("size", "random"), [(1e-6, False), (1e-3, True)])
+def test_rounding_is_not_randomness(size: float, random: bool) -> None:
+    x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.long)
+    outcome = attacks.Outcome(x, y, torch.zeros(8, dtype=torch.bool), torch.zeros(8))
+    fired = {sign.name for sign in attacks.check(Jittery(size), x, y, outcome)}
+    assert ("random-outputs" in fired) == random

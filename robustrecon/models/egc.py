@@ -20,7 +20,7 @@ from .unet import GROUPS, UNet
 READINGS = ("pooled", "map")
 TIMESTEPS = 1000
 NOISE_SEED = 0  # of the noises that all drawings share
-GUIDANCE = 1.0  # of samples, by default
+GUIDANCE = 4.0  # of samples, by default
 PAIRS, GPU_PAIRS = 256, 4096  # noised images times one more than labels that are drawn at a time
 SAMPLES = 128  # images that are denoised at a time
 
@@ -69,7 +69,7 @@ class EGC(GradientDrawings):
         image_shape: ImageShape = (1, 28, 28),
         width: int = 48,
         reading: str = "pooled",
-        level: int = 300,
+        level: int = 200,
         draws: int = 1,
         energy: str = "reconstruction",
     ) -> None:
@@ -120,7 +120,7 @@ class EGC(GradientDrawings):
         logits, gradients = with_input_gradients(outputs, x_t)
         return logits, -gradients[:, 0]
 
-    def noise_of(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, guidance: float = GUIDANCE) -> Tensor:
+    def noise_of(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, guidance: float = 1.0) -> Tensor:
         """The predicted noise (B, C, H, W): −√(1 − ᾱ_t) times the score of p_t(x_t) p_t(k | x_t)^guidance.
 
         Args:

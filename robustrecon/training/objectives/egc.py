@@ -40,7 +40,7 @@ class EGCObjective(Objective):
             InputError: one out of its range.
         """
 
-        classification_weight: float = 0.01
+        classification_weight: float = 0.1
         label_smoothing: float = 0.2
 
         def __post_init__(self) -> None:
