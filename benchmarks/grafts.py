@@ -175,10 +175,8 @@ NETWORKS = {
 }
 FEW_STEPS = {"attack_steps": 3}  # of the adversary in training, which these classifiers make dear
 NO_NOISE = {"noise": 0.0}
-_AS_REFINED = {"margin_gap": 3.0, "distortion": 1.0, "pair_share": 0.25, "ramp": 0.35}
 _OF_THE_PAIR = {"margin_gap": 3.0, "distortion": 1.0, "pair_share": 0.75, "ramp": 0.0}
 DRAWERS = {
-    "digits-robust": Drawer("grafted:classifier", DIGITS, "robust", 6, 0.32, PIXELS, INK, _AS_REFINED),
     "digits-refined": Drawer(
         "grafted:classifier",
         DIGITS,
@@ -191,7 +189,7 @@ DRAWERS = {
         learning_rate=4e-4,
     ),
     "letters-robust": Drawer("grafts:letters_cnn", LETTERS, "robust", 2, 0.22, PIXELS, INK),
-    "small-cnn-pixels-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 8, options=STYLE),
+    "small-cnn-pixels-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 4, options=STYLE),
     "small-cnn-pixels-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 10, CIFAR_EPS, PIXELS, STYLE, FEW_STEPS),
     "small-cnn-layer-contrastive": Drawer("grafts:small_cnn", CIFAR, "contrastive", 8, None, STAGE, STYLE, NO_NOISE),
     "small-cnn-layer-robust": Drawer("grafts:small_cnn", CIFAR, "robust", 10, CIFAR_EPS, STAGE, STYLE, FEW_STEPS),
@@ -236,7 +234,6 @@ digits_shufflenet_grafted = partial(with_shipped_drawer, "digits-shufflenet")
 letters_cnn = partial(classifier, "letters-cnn")
 small_cnn = partial(classifier, "small-cnn")
 resnet18 = partial(classifier, "resnet18")
-digits_robust = partial(graft_of, "digits-robust")
 digits_refined = partial(graft_of, "digits-refined")
 letters_robust = partial(graft_of, "letters-robust")
 small_cnn_pixels_contrastive = partial(graft_of, "small-cnn-pixels-contrastive")

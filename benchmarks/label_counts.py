@@ -201,7 +201,8 @@ def table(cost: Cost, runs: Sequence[Run]) -> str:
             steps = next(run.steps for run in runs if run.labels == labels and run.test_error is not None)
             errors = [f"{100 * mean(each):.2f} ± {100 * stdev(each):.2f}" for each in (first, second)]
             difference = f"{100 * (mean(second) - mean(first)):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
-            lines.append([f"{labels:,}", f"{steps:,}", str(len(pairs)), *errors, difference, f"{test.pvalue:.3f}"])
+            shown = f"{test.pvalue:.3f}" if test.pvalue >= 0.001 else "< 0.001"
+            lines.append([f"{labels:,}", f"{steps:,}", str(len(pairs)), *errors, difference, shown])
     ratio = cost.generative / cost.discriminative
     said = (
         "Error on MNIST's 10,000 test images, mean and standard deviation over seeds, each with other labelled images "

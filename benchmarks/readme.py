@@ -20,7 +20,16 @@ from robustrecon.bench.report.suite import SuiteReport
 from robustrecon.bench.worst_case import WorstCase, worst_case
 from robustrecon.files import atomic_write
 
-from . import classifier_table, forced, graft_cost, graft_tables, nonsense
+from . import (
+    classifier_table,
+    egc_choices,
+    energy_models,
+    forced,
+    graft_cost,
+    graft_tables,
+    label_counts,
+    nonsense,
+)
 from .graft_tables import System
 from .speed.report import SpeedReport
 from .speed.tables import tables
@@ -42,7 +51,7 @@ GRAFTED_SYSTEMS = (
 )
 TRAINED = System(
     "grafted, `label_margin`, a drawer trained for it",
-    "trained/mnist-test/benchmarks.grafts-digits_robust/label_margin",
+    "grafted/trained/mnist-test/benchmarks.grafts-digits_refined/label_margin",
 )
 FOREIGN = ("foreign classifier, undefended", "foreign classifier, own confidence", "foreign classifier, grafted")
 GRAFTED = "MNIST test images."
@@ -61,8 +70,28 @@ CIFAR_SYSTEMS = (
     ),
 )
 CIFAR = "The part of CIFAR-10 that `cifar10-images` names."
+_LETTERS = "grafted/letters/emnist-letters/benchmarks.grafts-letters"
+LETTERS_SYSTEMS = (
+    System("plain CNN, undefended", f"{_LETTERS}_cnn/logit_margin", undefended=True),
+    System("plain CNN, own confidence", f"{_LETTERS}_cnn/logit_margin"),
+    System("grafted, a drawer trained for it", f"{_LETTERS}_robust/label_margin"),
+)
+LETTERS = "EMNIST letters, rebuilt split, 26 classes."
+STYLE_MEMORY = "style-memory-fast"  # as the suites call it
+ENERGY_MODELS = "energy_models"  # folder of results
+_OF_ENERGIES = {
+    "style memory": STYLE_MEMORY,
+    "style memory, contrastive": "style-memory-contrastive",
+    "EGC": "egc-egc-large-pooled-0.1",
+    "generative ConvNet": "generative-convnet-generative-convnet",
+    "generative gradient": "generative-gradient-generative-gradient",
+}
+ENERGY_SYSTEMS = tuple(
+    System(f"{title}, {kind}", f"{ENERGY_MODELS}/mnist/{model}/{detector}")
+    for title, model in _OF_ENERGIES.items()
+    for kind, detector in {"reconstruction": "label_margin", "joint": "logit_margin"}.items()
+)
 SUMMARY_DATA, SUMMARY_NORM, SUMMARY_EPS = "mnist", "linf", 0.3
-STYLE_MEMORY = "style-memory-fast"  # as the suite calls it
 UNDEFENDED = System("undefended classifier", f"robust/{SUMMARY_DATA}/{STYLE_MEMORY}", undefended=True)
 NETWORKS = {STYLE_MEMORY: "style memory", "style-memory-robust-refine": "robust network"}
 SUMMARY = """\
@@ -133,6 +162,31 @@ def grafted_table(results: Path) -> str:
 def cifar_table(results: Path) -> str:
     """A classifier of small natural images, alone and with drawers that were trained for it."""
     return _risks(results, CIFAR_SYSTEMS, CIFAR, "")
+
+
+def letters_table(results: Path) -> str:
+    """A classifier of letters, alone and with a drawer that was trained for it."""
+    return _risks(results, LETTERS_SYSTEMS, LETTERS, "")
+
+
+def generative_table(results: Path) -> str:
+    """The generative models side by side: results/energy_models/models.json and samples."""
+    return energy_models.table(results / ENERGY_MODELS).strip()
+
+
+def generative_attacks_table(results: Path) -> str:
+    """What attacks do to the generative models, under either kind of energies."""
+    return _risks(results, ENERGY_SYSTEMS, "MNIST, the first test images.", graft_tables.NOTE)
+
+
+def egc_table(results: Path) -> str:
+    """What EGC's options are worth."""
+    return egc_choices.tables(results / ENERGY_MODELS / "egc").strip()
+
+
+def label_counts_table(results: Path) -> str:
+    """Generative pre-training against none, by the number of labels."""
+    return label_counts.table(*label_counts.read(results / ENERGY_MODELS / "label-counts" / "runs.json")).strip()
 
 
 def _risks(results: Path, systems: Sequence[System], images: str, note: str) -> str:
@@ -237,9 +291,14 @@ TABLES = {
     "grafted": grafted_table,
     "classifiers": classifier_table.table,
     "cifar": cifar_table,
+    "letters": letters_table,
     "nonsense": nonsense_table,
     "forced": forced_table,
     "graft cost": graft_cost_table,
+    "generative models": generative_table,
+    "generative attacks": generative_attacks_table,
+    "egc choices": egc_table,
+    "label counts": label_counts_table,
     "results": results_tables,
     "speed": speed_table,
 }
