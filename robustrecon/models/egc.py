@@ -69,7 +69,7 @@ class EGC(GradientDrawings):
         image_shape: ImageShape = (1, 28, 28),
         width: int = 48,
         reading: str = "pooled",
-        level: int = 200,
+        level: int = 500,
         draws: int = 1,
         energy: str = "reconstruction",
     ) -> None:
