@@ -168,7 +168,7 @@ class TestSamples:
 
     def test_wrong_arguments(self) -> None:
         net = tiny()
-        with pytest.raises(InputError, match=r"labels: got \[0, 3\], must be in 0 to 2"):
+        with pytest.raises(InputError, match=r"labels: span \[0, 3\], must be in \[0, 2\]"):
             net.sample(torch.tensor([0, 3]))
         with pytest.raises(InputError, match="steps: got 0"):
             net.sample(torch.tensor([0]), steps=0)

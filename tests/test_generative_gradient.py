@@ -130,7 +130,7 @@ def test_samples_are_of_the_density() -> None:
 
 
 def test_bad_labels_and_bad_arguments(net: GenerativeGradientCNN) -> None:
-    with pytest.raises(InputError, match=r"labels: got \[0, 3\], must be in 0 to 2"):
+    with pytest.raises(InputError, match=r"labels: span \[0, 3\], must be in \[0, 2\]"):
         net.sample(torch.tensor([0, 3]))
     for options, message in (
         ({"width": 0}, "width: got 0, must be at least 1"),

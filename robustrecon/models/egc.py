@@ -175,16 +175,14 @@ class EGC(GradientDrawings):
         Raises:
             InputError: a label out of range, or another argument out of its range.
         """
-        if labels is not None and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
-            raise InputError(f"labels: got {labels.tolist()}, must be in 0 to {self.n_classes - 1}")
         if n < 1:
             raise InputError(f"n: got {n}, must be at least 1")
-        device = self.alpha_bars.device
+        wanted = None if labels is None else self.checked_labels(labels)
         start = normal(self.alpha_bars.new_empty(n if labels is None else len(labels), *self.image_shape), generator)
 
         def noise_of(x_t: Tensor, t: Tensor) -> Tensor:
             """As the method, but that the image that is expected keeps to its range."""
-            each = [None] * len(x_t.split(SAMPLES)) if labels is None else labels.to(device).split(SAMPLES)
+            each = [None] * len(x_t.split(SAMPLES)) if wanted is None else wanted.split(SAMPLES)
             parts = zip(x_t.split(SAMPLES), t.split(SAMPLES), each, strict=True)
             noise = torch.cat([self.noise_of(some, when, k, guidance) for some, when, k in parts])
             kept, added = self._scales(t)

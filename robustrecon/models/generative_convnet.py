@@ -6,14 +6,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..sampling import Chain, langevin
-from ..sampling.chain import normal
 from ..types import ImageShape, InputError
-from .base import Labels
-from .gradient_drawings import PAIRS, GradientDrawings, chosen, with_input_gradients
+from .gradient_drawings import PAIRS
 from .strided import FirstConvolution
+from .tilted_gaussian import TiltedGaussian
 
 
-class GenerativeConvNet(GradientDrawings):
+class GenerativeConvNet(TiltedGaussian):
     """p(x|k) ∝ exp(f_k(x)) N(x; centre, σ²I), with a ConvNet of K outputs f, and p(k|x) = softmax(f_k(x) + b_k).
 
     Where no ReLU changes between on and off, f is linear in x, f_k(x) = ⟨B_k, x⟩ + const, and the density is a Gaussian
@@ -55,12 +54,9 @@ class GenerativeConvNet(GradientDrawings):
         for name in ("width", "steps"):
             if settings[name] < 1:
                 raise InputError(f"{name}: got {settings[name]}, must be at least 1")
-        for name in ("sigma", "step_size"):
-            if not 0 < settings[name] < float("inf"):
-                raise InputError(f"{name}: got {settings[name]}, must be above 0")
-        if not 0 <= centre <= 1:
-            raise InputError(f"centre: got {centre}, must be in [0, 1]")
-        self.sigma, self.centre, self.steps, self.step_size = sigma, centre, steps, step_size
+        if not 0 < step_size < float("inf"):
+            raise InputError(f"step_size: got {step_size}, must be above 0 and finite")
+        self.steps, self.step_size = steps, step_size
         channels, height, width_of_image = self.image_shape
         features = 2 * width * -(-height // 4) * -(-width_of_image // 4)
         self.network = nn.Sequential(
@@ -75,37 +71,14 @@ class GenerativeConvNet(GradientDrawings):
         )
         self.bias = nn.Parameter(torch.zeros(n_classes))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """f_k(x) + b_k, (B, K), of images x (B, C, H, W)."""
-        return self.log_ratios(x) + self.bias
-
     def log_ratios(self, x: Tensor) -> Tensor:
         """f (B, K): the log ratios of p(x|k) and the reference distribution N(centre, σ²I), but for constants."""
         outputs: Tensor = self.network((x - self.centre) / self.sigma)
         return outputs
 
-    def logits_and_drawings(self, x: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-        """Logits (B, K), and drawings centre + σ² ∂f_k/∂x (B, J, C, H, W) under `labels` (B, J)."""
-
-        def outputs(x: Tensor) -> tuple[Tensor, Tensor]:
-            ratios = self.log_ratios(x)
-            logits = ratios + self.bias
-            return logits, ratios.gather(1, chosen(labels, logits))
-
-        logits, gradients = with_input_gradients(outputs, x)
-        return logits, self.centre + self.sigma**2 * gradients
-
-    def energy_of(self, x: Tensor, labels: Tensor) -> Tensor:
-        """‖x − centre‖² / 2σ² − f_k(x), (B,): −log p(x|k) but for a constant, of images x under `labels` (B,).
-
-        Its gradient is (x − drawing of x under k) / σ²: Langevin dynamics follow the reconstruction error.
-        """
-        reference = (x - self.centre).flatten(1).square().sum(1) / (2 * self.sigma**2)
-        return reference - self.log_ratios(x).gather(1, labels[:, None])[:, 0]
-
-    def reference_noise(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Images (n, C, H, W) of the reference distribution N(centre, σ²I)."""
-        return self.centre + self.sigma * normal(self.bias.new_empty(n, *self.image_shape), generator)
+    def logits_of(self, ratios: Tensor) -> Tensor:
+        """f_k + b_k, (B, K)."""
+        return ratios + self.bias
 
     def chain(
         self, x: Tensor, labels: Tensor, steps: int, step_size: float | None = None, generator: Generator | None = None
@@ -139,10 +112,8 @@ class GenerativeConvNet(GradientDrawings):
         Raises:
             InputError: chains that diverge, or an argument out of its range.
         """
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
-            raise InputError(f"labels: span [{labels.min()}, {labels.max()}], must be in [0, {self.n_classes - 1}]")
         drawn = []
-        for some in labels.to(self.bias.device).split(PAIRS):
+        for some in self.checked_labels(labels).split(PAIRS):
             beginnings = self.reference_noise(len(some), generator)
             ends = self.chain(beginnings, some, self.steps if steps is None else steps, step_size, generator).x
             drawn.append(self.reconstruct(ends, some).clamp(0, 1))

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Generator, Tensor, nn
 
-from ..runtime import device_of, dtype_of
 from ..sampling import Advance, hmc
-from ..sampling.chain import normal
 from ..types import ImageShape, InputError
-from .base import Labels
-from .gradient_drawings import GradientDrawings, chosen, with_input_gradients
+from .tilted_gaussian import TiltedGaussian
 
 KERNEL = 5
 LEAST_UNPADDED = 16  # height and width from which, as in LeNet, the convolutions need no padding
 
 
-class GenerativeGradientCNN(GradientDrawings):
+class GenerativeGradientCNN(TiltedGaussian):
     """p(x|k) ∝ exp(f_k(x) / T) N(x; 0, σ²I), where f_k is the k-th of the K outputs of a LeNet.
 
     Two convolutions of 5×5 with ReLU, each followed by max pooling of 2×2, and two dense layers: with 20, 50 and 500
@@ -56,13 +52,9 @@ class GenerativeGradientCNN(GradientDrawings):
         super().__init__(n_classes, image_shape, energy, width=width, sigma=sigma, temperature=temperature)
         if width < 1:
             raise InputError(f"width: got {width}, must be at least 1")
-        for name, value in {"sigma": sigma, "temperature": temperature}.items():
-            if not 0 < value < float("inf"):
-                raise InputError(f"{name}: got {value}, must be above 0 and finite")
         channels, *sides = self.image_shape
         if min(sides) < 4:
             raise InputError(f"image_shape: got {self.image_shape}, height and width must be at least 4")
-        self.sigma, self.temperature = sigma, temperature
         padding = 0 if min(sides) >= LEAST_UNPADDED else KERNEL // 2
         lost = KERNEL - 1 - 2 * padding
         height, width_of_image = (_pooled(_pooled(side - lost) - lost) for side in sides)
@@ -80,25 +72,14 @@ class GenerativeGradientCNN(GradientDrawings):
             nn.Linear(hidden, n_classes),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def log_ratios(self, x: Tensor) -> Tensor:
         """f (B, K) of images x (B, C, H, W)."""
         outputs: Tensor = self.layers(x)
         return outputs
 
-    def logits_and_drawings(self, x: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-        """Logits (B, K), and drawings σ² ∂f_k/∂x / T (B, J, C, H, W) under `labels` (B, J)."""
-
-        def outputs(x: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self(x)
-            return logits, logits.gather(1, chosen(labels, logits))
-
-        logits, gradients = with_input_gradients(outputs, x)
-        return logits, self.sigma**2 / self.temperature * gradients
-
-    def energy_of(self, x: Tensor, labels: Tensor) -> Tensor:
-        """‖x‖² / 2σ² − f_k(x) / T, (B,): −log p(x|k) but for a constant, of images x under `labels` (B,)."""
-        tilt = self(x).gather(1, labels[:, None])[:, 0] / self.temperature
-        return x.flatten(1).square().sum(1) / (2 * self.sigma**2) - tilt
+    def logits_of(self, ratios: Tensor) -> Tensor:
+        """f itself, (B, K)."""
+        return ratios
 
     def sample(
         self,
@@ -123,14 +104,10 @@ class GenerativeGradientCNN(GradientDrawings):
         Raises:
             InputError: a label that is none of the K, or a chain that diverges.
         """
-        device = device_of(self)
-        labels = labels.to(device)
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
-            raise InputError(f"labels: got {labels.tolist()}, must be in 0 to {self.n_classes - 1}")
-        blank = torch.zeros(len(labels), *self.image_shape, dtype=dtype_of(self), device=device)
+        labels = self.checked_labels(labels)
         chain = hmc(
             lambda x: self.energy_of(x, labels),
-            self.sigma * normal(blank, generator),
+            self.reference_noise(len(labels), generator),
             steps,
             step_size=self.sigma / 10,
             leapfrog_steps=leapfrog_steps,

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..types import ImageShape, unknown_name
+from ..runtime import device_of
+from ..types import ImageShape, InputError, unknown_name
 from .base import EnergyModel, Labels
 
 ENERGIES = ("reconstruction", "joint")
@@ -66,6 +67,18 @@ class GradientDrawings(EnergyModel):
         """Images x (B, C, H, W) drawn under `labels` (B,), or under the predicted ones."""
         wanted: Labels = predicted if labels is None else labels[:, None]
         return self.logits_and_drawings(x, wanted)[1][:, 0]
+
+    def checked_labels(self, labels: Tensor) -> Tensor:
+        """The labels (B,) to make samples of, on the model's device.
+
+        Raises:
+            InputError: one out of range.
+        """
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.n_classes:
+            raise InputError(
+                f"labels: span [{int(labels.min())}, {int(labels.max())}], must be in [0, {self.n_classes - 1}]"
+            )
+        return labels.to(device_of(self))
 
     def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """Logits (B, K) and drawing (B, C, H, W) under `labels` (B,) of images x."""
