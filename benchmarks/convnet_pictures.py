@@ -1,8 +1,8 @@
-"""Pictures of a trained generative ConvNet: samples of each class, chains from noise, drawings as sums of functions.
+"""Pictures of a trained generative ConvNet: chains from noise, and drawings as sums of functions.
 
 python -m benchmarks.convnet_pictures --model runs/convnet --out results/energy_models
 
-Expected time: a minute on one core. Writes convnet-samples.png, convnet-chain.png and convnet-basis.png.
+Expected time: a minute on one core. Writes convnet-chain.png and convnet-basis.png.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from robustrecon.figures.sheets import show
 from robustrecon.models import GenerativeConvNet
 from robustrecon.runtime import recorded
 
-ROWS = 8  # samples of each class
 SHOWN = 10  # moments of a chain
 TERMS = 7  # basis functions of a drawing that are shown one by one
 DPI = 170
@@ -42,12 +41,11 @@ def main() -> None:
         raise InputError(f"model: got {model.name}, must be {GenerativeConvNet.name}")
     generator = torch.Generator().manual_seed(given.seed)
     labels = torch.arange(model.n_classes)
-    samples = model.sample(labels.repeat(ROWS), generator).unflatten(0, (ROWS, -1))
-    print(draw(samples, given.out / "convnet-samples.png", columns=[str(label) for label in labels.tolist()]))
+    samples = model.sample(labels, generator)
     steps, moments = chains(model, labels, generator)
     print(draw(moments, given.out / "convnet-chain.png", columns=[*map(str, steps), "drawing"]))
     titles = ["drawing", *["basis function"] * TERMS, "all others"]
-    print(draw(basis(model, samples[0], labels), given.out / "convnet-basis.png", columns=titles))
+    print(draw(basis(model, samples, labels), given.out / "convnet-basis.png", columns=titles))
 
 
 def chains(model: GenerativeConvNet, labels: Tensor, generator: Generator) -> tuple[list[int], Tensor]:

@@ -129,9 +129,10 @@ def seconds(detector: str, model: nn.Module, part: Part) -> float:
 
 
 def read(folder: Path) -> list[Measured]:
-    """What `main` wrote to a folder."""
+    """What `main` wrote to a folder, in the order of `MODELS`."""
     path = folder / "models.json"
-    return [Measured(**each) for each in json.loads(path.read_text())["models"]] if path.exists() else []
+    found = [Measured(**each) for each in json.loads(path.read_text())["models"]] if path.exists() else []
+    return sorted(found, key=lambda each: MODELS.index(each.model))
 
 
 def table(folder: Path) -> str:
