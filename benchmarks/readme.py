@@ -82,7 +82,7 @@ ENERGY_MODELS = "energy_models"  # folder of results
 _OF_ENERGIES = {
     "style memory": STYLE_MEMORY,
     "style memory, contrastive": "style-memory-contrastive",
-    "EGC": "egc-egc-large-pooled-0.1",
+    "EGC": "egc-egc-large",
     "generative ConvNet": "generative-convnet-generative-convnet",
     "generative gradient": "generative-gradient-generative-gradient",
 }

@@ -21,14 +21,14 @@ egc     robustrecon train --data mnist --model egc --devices 2
         A classifier that is a diffusion model, small enough for an hour and a half on 2 cores.
 egc-large
         robustrecon train --data mnist --recipe egc-large
-        The same with a larger network, for longer, for a GPU.
+        The same with a larger network, for longer. 20 minutes on a GPU that others use too; MNIST 99.6 %.
 generative-convnet
         robustrecon train --data mnist --model generative-convnet
         Each output is the log density of a class, learned by sampling; 276 images/s on one core, which makes 40
-        minutes. On the embedded digits 8 minutes; 97 %.
+        minutes; MNIST 98.4 %. On the embedded digits 8 minutes; 97 %.
 generative-gradient
         robustrecon train --data mnist --model generative-gradient
-        A softmax over the images of a batch first, over the labels then; 1,400 images/s on one core.
+        A softmax over the images of a batch first, over the labels then; 1,400 images/s on one core; MNIST 99.2 %.
 """
 
 from __future__ import annotations
@@ -217,6 +217,7 @@ RECIPES: dict[str, Recipe] = {
             name="egc-large",
             epochs=20,
             batch_size=128,
+            least_steps=0,
             average=0.999,
             model_options={"width": 64},
         ),
