@@ -1,0 +1,115 @@
+"""Tables of published detectors on the same networks: against attacks that ignore them, and against those that do not."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from robustrecon.bench import store
+from robustrecon.bench.key import radius
+from robustrecon.bench.report import text, worst_tables
+from robustrecon.bench.result import CellResult
+from robustrecon.bench.worst_case import worst_case
+from robustrecon.detectors.catalogue import PLACES
+
+from .detector_cost import Cost
+from .detector_cost import read as read_costs
+from .graft_tables import calibration
+
+IGNORING = ("fgsm", "pgd", "apgd-ce")
+AWARE = ("selective", "orthogonal", "multi-target", "hybrid", "square-rejecting")
+NETWORKS = {"style-memory-fast": "plain", "style-memory-robust-refine": "robust"}
+NOT_MEASURED = "Not measured yet: `robustrecon bench --suite benchmarks/detectors.toml` does."
+BEFORE = """\
+Attacks on the classifier alone, L∞ {eps}. AUROC, and the true positive rate at a false positive rate of 1 and 5 %, of
+telling successful adversarial images from clean ones; *undetected*: share of all images that end with a wrong label and
+are accepted. Dashes where no attack succeeded. {n}"""
+AFTER = """\
+Robust risk under attacks that know the detector, L∞ {eps}, and in the *worst case* over all attacks, those of the table
+above too, image by image, with its 95 % Clopper-Pearson interval. *Clean*: wrong or rejected without an attack. †: a
+check fired, so the attack may have failed. Fitting and scoring: processor seconds, one thread, on the robust network.
+Lower bounds: a better attack may exist. {n}"""
+
+
+def before(results: Path, eps: float = 0.3) -> str:
+    """What each detector is worth against attacks that do not know of it: three figures an attack."""
+    head = ["network", "detector"]
+    for attack in IGNORING:
+        head += [f"{attack}: AUROC", "TPR at 1, 5 %", "undetected"]
+    rows, every = [head], []
+    for network, detector, cells in _by_detector(results):
+        found = {cell.key.attack: cell for cell in cells if _at(cell, eps)}
+        if not found.keys() & set(IGNORING):
+            continue
+        row = [network, f"`{detector}`"]
+        for attack in IGNORING:
+            row += _detection(found.get(attack))
+        rows.append(row)
+        every += [found[attack] for attack in IGNORING if attack in found]
+    return _table(rows, BEFORE, eps, every)
+
+
+def after(results: Path, eps: float = 0.3) -> str:
+    """The same detectors against attacks that know them, and what they cost."""
+    costs = {cost.detector: cost for cost in read_costs(results / "detectors" / "cost.json")}
+    rows = [["network", "detector", "clean", *AWARE, "worst case", "fit, s", "score, µs an image"]]
+    every: list[CellResult] = []
+    for network, detector, cells in _by_detector(results):
+        found = {cell.key.attack: cell for cell in cells if _at(cell, eps) and cell.knows_detector}
+        if not found:
+            continue
+        (entry,) = [entry for entry in worst_case(cells) if (entry.norm, entry.eps) == ("linf", eps)]
+        largest = max(cells, key=lambda cell: len(cell.images))
+        rows.append(
+            [
+                network,
+                f"`{detector}`",
+                text.percent(float(largest.flags.at_risk_when_clean.mean())),
+                *(_risk(found.get(attack)) for attack in AWARE),
+                worst_tables.risk(entry),
+                *_cost(costs.get(detector)),
+            ]
+        )
+        every += found.values()
+    return _table(rows, AFTER, eps, every)
+
+
+def _by_detector(results: Path) -> Iterator[tuple[str, str, list[CellResult]]]:
+    """The cells of each detector on each network, in the order of the catalogue."""
+    for model, network in NETWORKS.items():
+        folder = results / "detectors" / "mnist" / model
+        for detector in PLACES:
+            if cells := store.read_folder(folder / detector).results:
+                yield network, detector, cells
+
+
+def _at(cell: CellResult, eps: float) -> bool:
+    return (cell.key.norm, cell.key.eps) == ("linf", eps)
+
+
+def _detection(cell: CellResult | None) -> list[str]:
+    if cell is None:
+        return ["", "", ""]
+    metrics = cell.metrics
+    rates = [metrics.tpr_at_fpr.get(bound) for bound in ("0.01", "0.05")]
+    shown = ", ".join("–" if rate is None else f"{100 * rate:.0f}" for rate in rates)
+    undetected = text.doubted(text.percent(metrics.undetected_success), cell.checks)
+    return [text.decimals(metrics.auroc_success, 3), shown, undetected]
+
+
+def _risk(cell: CellResult | None) -> str:
+    return "" if cell is None else text.doubted(text.percent(cell.metrics.robust_risk), cell.checks)
+
+
+def _cost(cost: Cost | None) -> list[str]:
+    return ["", ""] if cost is None else [text.decimals(cost.fit_seconds, 1), f"{cost.score_microseconds:,.0f}"]
+
+
+def _table(rows: list[list[str]], note: str, eps: float, cells: Sequence[CellResult]) -> str:
+    if len(rows) == 1:
+        return NOT_MEASURED
+    sizes = sorted({len(cell.images) for cell in cells})
+    n = f"n = {' to '.join(f'{size:,}' for size in dict.fromkeys((sizes[0], sizes[-1])))}."
+    said = f"MNIST. {calibration(cells)} {note.format(eps=radius(eps), n=n)}"
+    return f"{text.grid(rows)}\n\n{textwrap.fill(said, 120, break_on_hyphens=False)}"
