@@ -164,11 +164,15 @@ class Mixed(nn.Module):
         return self.defended.threshold
 
 
-@pytest.mark.parametrize("name", [*DETECTORS, "any_of(label_margin,cycle)"])
+def fitted(model: nn.Module, name: str, digits: Dataset) -> DefendedClassifier:
+    return DefendedClassifier(model, name).fit(digits.train.x, digits.train.y)
+
+
+@pytest.mark.parametrize("name", [*DETECTORS, "any_of(label_margin,cycle)", "any_of(label_margin,knn)"])
 class TestDetector:
     def test_shape_and_gradient(self, name: str, model: models.StyleMemoryNet, digits: Dataset) -> None:
         """A detached score would make attacks that know the detector fail in silence, unless it says that it is."""
-        defended = DefendedClassifier(model, name).calibrate(digits.calibration.x)
+        defended = fitted(model, name, digits).calibrate(digits.calibration.x)
         x = digits.test.head(16).x.clone().requires_grad_()
         score = defended.score(x)
         assert score.shape == (16,)
@@ -178,7 +182,7 @@ class TestDetector:
             assert (gradient.flatten(1).norm(dim=1) > 0).all()
 
     def test_save_and_load(self, name: str, model: models.StyleMemoryNet, digits: Dataset, tmp_path: Path) -> None:
-        defended = DefendedClassifier(model, name).calibrate(digits.calibration.x, alpha=0.1)
+        defended = fitted(model, name, digits).calibrate(digits.calibration.x, alpha=0.1)
         defended.save(tmp_path / "d.safetensors")
         again = DefendedClassifier.load(tmp_path / "d.safetensors")
         assert repr(again) == repr(defended)
@@ -187,7 +191,7 @@ class TestDetector:
             assert torch.equal(getattr(first, field), getattr(second, field))
 
     def test_restores_training_mode(self, name: str, model: models.StyleMemoryNet, digits: Dataset) -> None:
-        defended = DefendedClassifier(model, name).train()
+        defended = fitted(model, name, digits).train()
         model.conv2.eval()
         flags = [part.training for part in defended.modules()]
         defended.calibrate(digits.calibration.x).predict(digits.test.head(3).x)

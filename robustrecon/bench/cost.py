@@ -130,7 +130,7 @@ def _outputs(bench: Bench, detector: str | None, precision: str) -> list[Callabl
         return [in_precision(model, precision)]
     return [
         cast("ScoredVictim", in_precision(DefendedClassifier(model, part), precision)).score
-        for part in parts(bench.defences[detector].detector)
+        for part in parts(bench.fitted(detector).detector)
     ]
 
 

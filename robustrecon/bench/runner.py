@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import attacks
-from ..defence import DefendedClassifier
+from ..defence import DefendedClassifier, check_fits_to, fit_to
 from ..detectors import DEFAULTS, as_detector, images_needed, parts, shares_of
 from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
@@ -89,7 +89,7 @@ class Bench:
 
     Raises:
         InputError: too few calibration images for alpha, or none with a label where `correct_only`; two detectors of
-            one name, or one that does not fit the model.
+            one name, one that does not fit the model, or one that needs training images where the data has none.
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class Bench:
             if name in self.defences:
                 raise InputError(f"detectors: got two called {name}, must have a name each")
             self.defences[name] = DefendedClassifier(target.model, given)
+            check_fits_to(self.defences[name], target.data)
             if not isinstance(given, str):
                 self._own.add(name)
         needed = max(images_needed(alpha, shares_of(defended.detector)) for defended in self.defences.values())
@@ -225,9 +226,15 @@ class Bench:
             cells.append(self._cell(key, detector, attacked[again.precision], stored))
         return cells
 
-    def calibrated(self, detector: str) -> DefendedClassifier:
-        """The model defended by a detector."""
+    def fitted(self, detector: str) -> DefendedClassifier:
+        """The model defended by a detector that has learned from training images, where it needs them."""
         defended = self.defences[detector]
+        fit_to(defended, self.target.data)
+        return defended
+
+    def calibrated(self, detector: str) -> DefendedClassifier:
+        """The model defended by a detector, ready to judge."""
+        defended = self.fitted(detector)
         if defended.calibration is None:
             known = self.target.data.calibration
             given = (known.x, known.y) if self.correct_only else known.x
@@ -269,6 +276,8 @@ class Bench:
         if detector is not None:
             victims = [DefendedClassifier(model, part) for part in parts(self.defences[detector].detector)]
         try:
+            if detector is not None and precision != "float32" and attacks.bfloat16_unit(self.device) is not None:
+                self.fitted(detector)  # its scores are tried
             found = [attacks.resolve_precision(precision, victim, self.x[:1]) for victim in victims]
         except InputError:
             raise

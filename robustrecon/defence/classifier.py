@@ -71,6 +71,8 @@ class DefendedClassifier(nn.Module):
         self._parts = parts(self.detector)
         for part in self._parts:
             check_methods(part, model)
+            if isinstance(part, FittedDetector):
+                part.to(device_of(model))
         self.calibration: Calibration | None = None
         self.classes: Sequence[str] | None = None
         self._weights: WeightsWatch | None = None

@@ -15,6 +15,7 @@ from ..models import EnergyModel, shipped, stored_scores
 from ..runtime import resolve_device
 from ..types import InputError, check_fraction
 from .classifier import DefendedClassifier
+from .fitting import fit_to
 from .saving import SAVED_KIND
 
 
@@ -31,7 +32,8 @@ def load_defended(
     """A calibrated classifier, with the names of its classes where they are known.
 
     Shipped models, and those that `robustrecon train` wrote, have the scores of their calibration part beside them, so
-    that they need no data. Without those, or with `data`, the model is calibrated on the calibration part of the data.
+    that they need no data. Without those, or with `data`, the model is calibrated on the calibration part of the data;
+    so it is with a detector that needs training images, which learns from the training part first.
 
     Args:
         model: a shipped model's name, a folder that `robustrecon train` wrote, a .safetensors file of a model, or what
@@ -83,6 +85,7 @@ def load_defended(
     dataset = _data_of(model, trained_on, data, data_dir)
     check_fits(dataset, loaded, card, model)
     defended.classes = dataset.classes
+    fit_to(defended, dataset)
     return defended.calibrate(dataset.calibration, alpha, correct_only=correct_only)
 
 

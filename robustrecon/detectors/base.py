@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
@@ -110,8 +111,23 @@ class Evidence:
             InputError: no such sub-module, or none that was called.
         """
         if layer not in self._features:
-            self._features[layer] = self._recorded(layer)
+            modules = dict(self.model.named_modules())
+            if layer is not None and layer not in modules:
+                unknown_name("layer", layer, filter(None, modules))
+            watched = [modules[layer]] if layer else [part for part in modules.values() if isinstance(part, nn.Linear)]
+            what = f"the layer {layer}" if layer else "a linear layer"
+            self._features[layer] = self._recorded(watched, what, inputs=layer is None)[-1].flatten(1)
         return self._features[layer]
+
+    @cached_property
+    def layer_outputs(self) -> list[Tensor]:
+        """(B, ...) each: what every convolutional and linear layer gives for x, in the order of the forward pass.
+
+        Raises:
+            InputError: the model calls none.
+        """
+        watched = [part for part in self.model.modules() if isinstance(part, (nn.Linear, nn.modules.conv._ConvNd))]
+        return self._recorded(watched, "a convolutional or linear layer")
 
     @cached_property
     def _input(self) -> Tensor:
@@ -152,18 +168,13 @@ class Evidence:
         """Half precision is for passing through a network, not for sums and differences of what comes out."""
         return values.double() if self.x.dtype == torch.float64 else values.float()
 
-    def _recorded(self, layer: str | None) -> Tensor:
-        modules = dict(self.model.named_modules())
-        if layer is not None and layer not in modules:
-            unknown_name("layer", layer, filter(None, modules))
-        watched = [modules[layer]] if layer else [part for part in modules.values() if isinstance(part, nn.Linear)]
-        given, seen = recorded(watched, self.model, self._input, inputs=layer is None)
+    def _recorded(self, watched: list[nn.Module], what: str, *, inputs: bool = False) -> list[Tensor]:
+        given, seen = recorded(watched, self.model, self._input, inputs=inputs)
         output = self._as_logits(given)
         self.__dict__.setdefault("logits", output)
         if not seen:
-            what = f"the layer {layer}" if layer else "a linear layer"
             raise InputError(f"layer: {type(self.model).__name__} does not call {what}, must be one that it calls")
-        return self._in_precision(seen[-1].flatten(1))
+        return [self._in_precision(values) for values in seen]
 
 
 class Detector(nn.Module, ABC):
@@ -192,7 +203,12 @@ class FittedDetector(Detector):
     """A detector that needs training images before it can score. A subclass writes `statistics` and `score`.
 
     `score` reads what `statistics` gave as attributes of the same names; they are saved with the classifier.
+
+    Attributes:
+        fit_seconds: what `fit` took; None where the statistics came from a file.
     """
+
+    fit_seconds: float | None = None
 
     @abstractmethod
     def statistics(self, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -206,8 +222,10 @@ class FittedDetector(Detector):
     @final
     def fit(self, model: nn.Module, x: Tensor, y: Tensor) -> FittedDetector:
         """Learn from the model's training images (N, C, H, W) in [0, 1] and their labels (N,); returns self."""
+        started = time.monotonic()
         with torch.no_grad():
             self.set_statistics(self.statistics(model, x, y))
+        self.fit_seconds = time.monotonic() - started
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:

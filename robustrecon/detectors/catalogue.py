@@ -16,6 +16,11 @@ PLACES: dict[str, str] = {
     "max_logit": "confidence:MaxLogit",
     "logit_margin": "confidence:LogitMargin",
     "energy": "confidence:Energy",
+    "mahalanobis": "mahalanobis:Mahalanobis",
+    "relative_mahalanobis": "relative_mahalanobis:RelativeMahalanobis",
+    "knn": "nearest_neighbours:KNearestNeighbours",
+    "vim": "virtual_logit:VirtualLogitMatching",
+    "lid": "intrinsic_dimension:LocalIntrinsicDimensionality",
 }
 """Name -> "module:class" in this package; the class has the same `name`."""
 

@@ -15,6 +15,7 @@ from .catalogue import PLACES, check_name, current_name, names_in, without_share
 from .combination import AnyOf
 
 _NEEDS = {"class_energies": "class energies", "reconstruct": "reconstructions"}
+_NOTHING = "logits alone"
 
 
 def _found(place: str) -> type[Detector]:
@@ -92,7 +93,7 @@ def check_methods(detector: Detector, model: nn.Module) -> None:
         InputError: it lacks one; names the detectors that need logits alone.
     """
     if missing := _missing(detector, model):
-        simple = ", ".join(name for name, known in DETECTORS.items() if not known.requires)
+        simple = ", ".join(name for name in DETECTORS if describe(name)["needs"] == [_NOTHING])
         raise InputError(
             f"detector: got {detector.name}, which needs {missing[0]}, must be another for {type(model).__name__}: it "
             f"has no {missing[0]}; {simple} need logits alone"
@@ -147,14 +148,14 @@ def describe(name: str) -> Description:
     check_name(name)
     detector = DETECTORS[name]
     formula, _, source = (getdoc(detector) or "").partition("\n\n")
-    needs = [_NEEDS.get(method, method) for method in detector.requires] or ["logits alone"]
+    needs = [_NEEDS.get(method, method) for method in detector.requires]
     if issubclass(detector, FittedDetector):
         needs.append("training images")
     return Description(
         name=name,
         formula=formula,
         source=source,
-        needs=needs,
+        needs=needs or [_NOTHING],
         requires=list(detector.requires),
         differentiable=detector.differentiable,
     )
