@@ -6,7 +6,7 @@ import copy
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, TypeAlias, final
 
@@ -168,7 +168,7 @@ class Evidence:
         """Half precision is for passing through a network, not for sums and differences of what comes out."""
         return values.double() if self.x.dtype == torch.float64 else values.float()
 
-    def _recorded(self, watched: list[nn.Module], what: str, *, inputs: bool = False) -> list[Tensor]:
+    def _recorded(self, watched: Sequence[nn.Module], what: str, *, inputs: bool = False) -> list[Tensor]:
         given, seen = recorded(watched, self.model, self._input, inputs=inputs)
         output = self._as_logits(given)
         self.__dict__.setdefault("logits", output)

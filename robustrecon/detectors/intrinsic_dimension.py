@@ -29,10 +29,10 @@ class LocalIntrinsicDimensionality(FittedDetector):
     X. Ma et al., "Characterizing Adversarial Subspaces Using Local Intrinsic Dimensionality", ICLR 2018: the
     maximum-likelihood estimate at the output of every convolutional and linear layer, among a batch of 100 training
     images, which is kept, with k = 20; the layers' weights are those of a logistic regression that tells adversarial
-    images from clean and noisy ones, and the score is its log odds. Training images are all that there is to learn from:
-    adversarial is a training image after the smallest step along the sign of the gradient that changes its label (I.
-    Goodfellow et al., "Explaining and Harnessing Adversarial Examples", ICLR 2015), noisy is one after a Gaussian step
-    of the same length. Outputs of convolutions are averaged to at most 8 × 8 positions.
+    images from clean and noisy ones, and the score is its log odds. There are only training images to learn from:
+    adversarial is one after the smallest step along the sign of the gradient that changes its label (I. Goodfellow et
+    al., "Explaining and Harnessing Adversarial Examples", ICLR 2015), noisy is one after a Gaussian step of the same
+    length. Outputs of convolutions are averaged to at most 8 × 8 positions.
     """
 
     name = "lid"

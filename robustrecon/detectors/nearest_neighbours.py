@@ -15,8 +15,8 @@ class KNearestNeighbours(FeatureDetector):
     """Distance of z / ‖z‖ to its k-th nearest neighbour among the normalised features of training images.
 
     Y. Sun, Y. Ming, X. Zhu, Y. Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022. Of a random
-    sample of at most 10,000 training images; k is a thousandth of them, at least 1. The gradient is that of the distance
-    to the neighbour that is the k-th now.
+    sample of at most 10,000 training images; k is a thousandth of them, at least 1. The gradient is that of the
+    distance to the neighbour that is the k-th now.
     """
 
     name = "knn"

@@ -11,11 +11,11 @@ from .features import FeatureDetector, principal_axes
 class VirtualLogitMatching(FeatureDetector):
     """s ‖R (z − o)‖ − logsumexp(f) of features z and logits f; R drops the principal directions of training features.
 
-    H. Wang, Z. Li, L. Feng, W. Zhang, "ViM: Out-of-Distribution with Virtual-logit Matching", CVPR 2022. The origin o is
-    where the logits are 0, and s makes the first term as large on average as the highest logit. As many directions
-    count as principal as the authors take: 1,000 of 2,048 and more, 512 of 768 and more, else a half, of those in which
-    features vary. The map from features to logits is found by least squares, so that what a model does between its last
-    linear layer and its logits is part of it.
+    H. Wang, Z. Li, L. Feng, W. Zhang, "ViM: Out-of-Distribution with Virtual-logit Matching", CVPR 2022. The origin o
+    is where the logits are 0 (the point of least norm), and s makes the first term as large on average as the highest
+    logit. As many directions count as principal as the authors take: 1,000 of 2,048 and more, 512 of 768 and more, else
+    a half, of those in which features vary. The map from features to logits is found by least squares, so that what a
+    model does between its last linear layer and its logits is part of it.
     """
 
     name = "vim"
@@ -27,8 +27,8 @@ class VirtualLogitMatching(FeatureDetector):
         centred = features - mean
         variances, directions, rank = principal_axes(centred)
         varying = directions[:, -rank:]
-        slopes = (varying / variances[-rank:]) @ (varying.T @ centred.T @ (logits - mean_logits)) / len(features)
-        origin = mean - torch.linalg.pinv(slopes.T) @ mean_logits
+        slopes = ((logits - mean_logits).T @ centred @ varying / variances[-rank:]) @ varying.T / len(features)
+        origin = torch.linalg.pinv(slopes) @ (slopes @ mean - mean_logits)
         shifted = features - origin
         _, directions, _ = principal_axes(shifted)
         residual = directions[:, : len(variances) - n_principal(rank)]
