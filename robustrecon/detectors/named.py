@@ -82,8 +82,9 @@ def shares_of(detector: Detector | AnyOf) -> tuple[int, ...]:
 
 
 def applicable(model: nn.Module) -> tuple[str, ...]:
-    """The names of the detectors whose methods the model has."""
-    return tuple(name for name, detector in DETECTORS.items() if not _missing(detector, model))
+    """The names of the detectors whose methods the model has, and that need no training images."""
+    simple = {name: detector for name, detector in DETECTORS.items() if not issubclass(detector, FittedDetector)}
+    return tuple(name for name, detector in simple.items() if not _missing(detector, model))
 
 
 def check_methods(detector: Detector, model: nn.Module) -> None:

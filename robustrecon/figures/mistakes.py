@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .. import plotting
 from ..data import Dataset
-from ..detectors import DETECTORS, Evidence, applicable
+from ..defence import DefendedClassifier, fit_to
+from ..detectors import DETECTORS, Detector, Evidence, applicable, parts
 from ..models import EnergyModel
 from ..types import unknown_name
 from .base import Array, Drawable, Measure, Picture, check_count
@@ -150,7 +151,8 @@ def misclassified(
     Y. Geifman, R. El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS 2017, for risk and coverage.
 
     Args:
-        detectors: names of `robustrecon.detectors.DETECTORS`; by default those whose methods the model has.
+        detectors: names of `robustrecon.detectors.DETECTORS`; by default those whose methods the model has and that
+            need no training images. One that needs them learns from those of the data.
         shown: how many misclassified images the sheet shows.
 
     Raises:
@@ -182,7 +184,11 @@ def misclassified(
 
 def _energies_and_scores(model: EnergyModel, data: Dataset, names: Sequence[str]) -> tuple[Array, dict[str, Array]]:
     """The class energies (N, K) of the test images and, by detector, their scores (N,), from one pass."""
-    detectors = [DETECTORS[name]() for name in names]
+    detectors: list[Detector] = []
+    for name in names:
+        defended = DefendedClassifier(model, DETECTORS[name]())
+        fit_to(defended, data)
+        detectors += parts(defended.detector)
 
     def judge(part: Tensor) -> tuple[Tensor, ...]:
         evidence = Evidence(model, part, with_energies=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .. import checkpoint
 from ..data import Dataset
 from ..data.splits import to_float
-from ..detectors import DETECTORS, FittedDetector, applicable, load_detector, parts
+from ..detectors import applicable, load_detector, parts
 from ..detectors.scoring import labels_and_scores
 from ..types import InputError
 
@@ -38,7 +38,7 @@ def measured(model: nn.Module, data: Dataset) -> dict[str, Tensor]:
     Of all catalogue detectors that the model supports and that need no training images; those whose scores are not all
     finite are left out.
     """
-    names = [name for name in applicable(model) if not issubclass(DETECTORS[name], FittedDetector)]
+    names = applicable(model)
     detectors = [part for name in names for part in parts(load_detector(name))]
     _, scores, _ = labels_and_scores(detectors, model, to_float(data.calibration.images))
     columns = zip(names, scores.cpu().sort(0).values.unbind(1), strict=True)
