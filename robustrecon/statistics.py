@@ -14,16 +14,17 @@ CONFIDENCE = 0.95
 
 
 class Rate:
-    """A share of images, `value`, and its exact 95 % `interval` (Clopper-Pearson); both None among no images."""
+    """A share of `n` images, `value`, and its exact 95 % `interval` (Clopper-Pearson); both None among no images."""
 
     def __init__(self, flags: Flags, among: Flags | None = None) -> None:
         flags = flags if among is None else flags[among]
+        self.n = len(flags)
         self.value: float | None = None
         self.interval: list[float] | None = None
-        if len(flags):
+        if self.n:
             hits = int(flags.sum())
-            self.value = hits / len(flags)
-            self.interval = clopper_pearson(hits, len(flags))
+            self.value = hits / self.n
+            self.interval = clopper_pearson(hits, self.n)
 
 
 def clopper_pearson(hits: int, n: int) -> list[float]:

@@ -12,9 +12,11 @@ from ..types import InputError
 from . import store
 from .fields import Json
 from .metrics import FALSE_POSITIVE_RATES
+from .protocols import ACCEPTANCES, at_acceptance
 from .result import CellResult
 
 TPR_COLUMNS = {bound: f"tpr_at_fpr_{float(bound) * 100:.0f}" for bound in FALSE_POSITIVE_RATES}
+AT_COLUMNS = tuple(f"{figure}_ta_{each}" for each in ACCEPTANCES for figure in ("robust_risk", "robust_accuracy"))
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -29,7 +31,8 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         Columns for what was measured (`data`, `model`, `weights`, `detector`, `attack`, `engine`, `norm`, `eps`,
         `steps`, `seed`, `n`, `alpha`, `correct_only`, `parameters`, ...), for every figure (`clean_accuracy`,
         `accuracy`, `auroc_success`, `undetected_success`, `robust_risk`, `robust_risk_low`,
-        `robust_risk_high`, ...) and for where it comes from (`checks`, `seconds`, `commit`, ...). A rate of no
+        `robust_risk_high`, with the threshold at a true acceptance of 95 or 99 % `robust_risk_ta_95`,
+        `robust_accuracy_ta_95`, ...) and for where it comes from (`checks`, `seconds`, `commit`, ...). A rate of no
         images is missing.
 
     Raises:
@@ -87,6 +90,7 @@ def _row(result: CellResult) -> dict[str, Json]:
         "robust_risk": metrics.robust_risk,
         "robust_risk_low": low,
         "robust_risk_high": high,
+        **_at_acceptances(result),
         "checks": ", ".join(check.name for check in result.checks),
         "seconds": result.seconds,
         "images_per_second": result.images_per_second,
@@ -96,13 +100,21 @@ def _row(result: CellResult) -> dict[str, Json]:
     }
 
 
-_MAYBE_MISSING = ("accepted_accuracy", "success_rate", "auroc_success", "auroc_all", *TPR_COLUMNS.values())
+def _at_acceptances(result: CellResult) -> dict[str, Json]:
+    """Robust risk and robust accuracy with the threshold at each true acceptance."""
+    found = [at_acceptance([result], acceptance) for acceptance in ACCEPTANCES]
+    values = [value for at in found for value in ((at.robust_risk, at.robust_accuracy) if at else (None, None))]
+    return {name: value.value if value else None for name, value in zip(AT_COLUMNS, values, strict=True)}
+
+
+_MAYBE_MISSING = ("accepted_accuracy", "success_rate", "auroc_success", "auroc_all", *TPR_COLUMNS.values(), *AT_COLUMNS)
 COLUMNS = [
     *("data", "model", "weights", "data_fingerprint", "detector", "attack", "engine", "norm", "eps", "steps", "seed"),
     *("n", "alpha", "correct_only", "parameters", "precision", "knows_detector"),
     *("clean_accuracy", "clean_rejection_rate"),
     *("accepted_accuracy", "accuracy", "success_rate", "successes", "auroc_success", "auroc_all"),
     *TPR_COLUMNS.values(),
-    *("undetected_success", "threshold", "robust_risk", "robust_risk_low", "robust_risk_high", "checks", "seconds"),
-    *("images_per_second", "commit", "device", "threads"),
+    *("undetected_success", "threshold", "robust_risk", "robust_risk_low", "robust_risk_high"),
+    *AT_COLUMNS,
+    *("checks", "seconds", "images_per_second", "commit", "device", "threads"),
 ]

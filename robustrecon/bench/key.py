@@ -169,9 +169,9 @@ def false_alarms(alpha: float, correct_only: bool) -> str:
     return f"{alpha:g}{' of the images labelled right' * correct_only}"
 
 
-def budget(norm: str, eps: float) -> str:
-    """A threat model for a table: `linf 0.3`, `linf 8/255`."""
-    return f"{norm} {radius(eps)}"
+def budget(norm: str, eps: float, unseen: bool = False) -> str:
+    """A threat model for a table: `linf 0.3`, `linf 8/255`, `linf 0.4 (unseen)`."""
+    return f"{norm} {radius(eps)}{' (unseen)' * unseen}"
 
 
 def radius(eps: float) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from ..models import load, trained_on
 from ..models.imported import import_model
 from ..runtime import device_of, evaluating, resolve_device
 from ..training import train
+from ..training.recipes import completed
 from ..types import InputError
 
 RUNS = Path("runs")
@@ -33,6 +36,8 @@ class BenchmarkModel:
         model: gives logits (B, K) of images (B, C, H, W) in [0, 1], and has whatever else the detectors ask for.
         name: what tables call it.
         data: what it is calibrated and tested on.
+        trained_eps: the linf radius that it was trained against, as its card says; None where it was trained against
+            none, or nobody knows.
 
     Raises:
         InputError: the model says what it was trained on, and that is among the calibration or test images.
@@ -41,6 +46,7 @@ class BenchmarkModel:
     model: nn.Module
     name: str
     data: Dataset
+    trained_eps: float | None = None
 
     def __post_init__(self) -> None:
         sketch = trained_on(self.model)
@@ -100,7 +106,13 @@ def load_benchmark_model(
     name = f"{loaded.name}-{recipe}" if recipe else loaded.name
     if before.get("name", dataset.name) != dataset.name:
         name += f"-of-{before['name']}"
-    return BenchmarkModel(loaded.to(place), name, dataset)
+    return BenchmarkModel(loaded.to(place), name, dataset, _training_radius(card.get("recipe")))
+
+
+def _training_radius(recipe: Mapping[str, Any] | None) -> float | None:
+    """The linf radius of the adversary that a card's recipe trains against; None where there is none."""
+    eps: float = completed(recipe)["objective_options"].get("eps", 0.0) if recipe else 0.0
+    return eps or None
 
 
 def _dataset(data: str | Dataset, data_dir: str | Path) -> Dataset:

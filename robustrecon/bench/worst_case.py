@@ -111,6 +111,7 @@ class WorstCase:
         attacks: at this eps.
         checks: that fired at this eps.
         failed: attacks at this eps.
+        unseen: whether the suite says that training did not see the budget.
     """
 
     data: str
@@ -132,11 +133,12 @@ class WorstCase:
     checks: tuple[AttackNote, ...]
     failed: tuple[AttackNote, ...]
     correct_only: bool = False
+    unseen: bool = False
 
     @property
     def budget(self) -> str:
-        """What tables call the threat model: `linf 0.3`."""
-        return budget(self.norm, self.eps)
+        """What tables call the threat model: `linf 0.3`, `linf 0.4 (unseen)`."""
+        return budget(self.norm, self.eps, self.unseen)
 
     @property
     def aware(self) -> list[AttackCount]:
@@ -153,6 +155,7 @@ class WorstCase:
             "alpha": self.alpha,
             **({"correct_only": True} if self.correct_only else {}),
             "eps": self.eps,
+            **({"unseen": True} if self.unseen else {}),
             "n": self.n,
             "clean_accuracy": self.clean_accuracy,
             "clean_rejection_rate": self.clean_rejection_rate,
@@ -194,6 +197,7 @@ class WorstCase:
             checks=given.several("checks", AttackNote.from_json),
             failed=given.several("failed", AttackNote.from_json),
             correct_only="correct_only" in given and given.flag("correct_only"),
+            unseen="unseen" in given and given.flag("unseen"),
         )
 
 
@@ -222,8 +226,12 @@ def _entry(at: list[Cell], within: list[Cell]) -> WorstCase:
     results, all_results = measured(at), measured(within)
     largest = max(all_results, key=lambda result: len(result.images))
     key, clean = results[0].key, largest.flags
-    broken = np.stack([_undetected(result, largest) & ~clean.at_risk_when_clean for result in results])
-    at_risk = clean.at_risk_when_clean | np.any([_undetected(result, largest) for result in all_results], axis=0)
+    broken = np.stack(
+        [over_all(result, largest, result.flags.undetected) & ~clean.at_risk_when_clean for result in results]
+    )
+    at_risk = clean.at_risk_when_clean | np.any(
+        [over_all(result, largest, result.flags.undetected) for result in all_results], axis=0
+    )
     least = min(len(result.images) for result in all_results)
     risk, risk_least = Rate(at_risk), Rate(at_risk[:least])
     return WorstCase(
@@ -259,17 +267,21 @@ def _entry(at: list[Cell], within: list[Cell]) -> WorstCase:
     )
 
 
-def _undetected(result: CellResult, largest: CellResult) -> Flags:
-    """(n,) images of the largest cell that this cell's attack ends with an accepted wrong label, where it was run."""
+def over_all(result: CellResult, largest: CellResult, flags: Flags) -> Flags:
+    """Flags of a cell's images as (n,) of those of the largest cell, false where this cell's attack was not run.
+
+    Raises:
+        InputError: the cells are of other images.
+    """
     n = len(result.images)
     if list(result.images.y) != list(largest.images.y[:n]):
         raise InputError(
             f"results: {result.key.title} and {largest.key.title} are of other images, must be of one data set; "
             "measure them anew"
         )
-    undetected = np.zeros(len(largest.images), dtype=np.bool_)
-    undetected[:n] = result.flags.undetected
-    return undetected
+    padded = np.zeros(len(largest.images), dtype=np.bool_)
+    padded[:n] = flags
+    return padded
 
 
 def _group(cell: Cell) -> tuple[str, str, str, str, str, str]:

@@ -192,7 +192,7 @@ def _bench_suite(
     suite = _read_suite(context, file, precision)
     from ..bench.report import suite as suite_report
     from ..bench.report.cells import failures
-    from ..bench.result import failed
+    from ..bench.report.forced import forced_failures
     from ..bench.suite.run import run_suite
 
     ran = run_suite(suite, out, data_dir, workers=workers, backend=backend, device=device)
@@ -200,10 +200,11 @@ def _bench_suite(
     if as_json:
         print(written[0].read_text(), end="")
     else:
-        print("\n\n".join([suite_report.tables(ran), *failures(ran.cells)]), end="\n\n")
+        said = [*failures(ran.cells), *forced_failures(ran.forced)]
+        print("\n\n".join([suite_report.tables(ran), *said]), end="\n\n")
         for path in written:
             print(path)
-    if failed(ran.cells):
+    if not ran.complete:
         raise typer.Exit(1)
 
 

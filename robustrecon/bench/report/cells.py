@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pandas as pd
@@ -71,6 +71,11 @@ WITH_PLACE: Columns = {  # where cells of several models stand in one table
     "alpha": lambda row: false_alarms(row.alpha, row.correct_only),
     **WITH_N,
 }
+
+
+def marking(columns: Columns, unseen: Collection[tuple[str, float]]) -> Columns:
+    """The columns with budgets (norm, eps) marked that training did not see."""
+    return {**columns, "budget": lambda row: budget(row.norm, row.eps, (row.norm, row.eps) in unseen)}
 
 
 def rows(frame: pd.DataFrame, columns: Columns = COLUMNS) -> list[list[str]]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ... import provenance
 from ...files import atomic_write
 from ..chain.result import SHARD, ChainResult
 from ..chain.run import ChainRun
-from ..key import budget, radius
+from ..key import radius
+from ..suite.unseen import marked
 from ..worst_case import WorstCase
 from . import still
 from .curves import risk_curves
 from .suite import UNAWARE, FailedCell, SuiteReport
 from .text import Table, bounded, doubted, grid, percent
-from .worst_tables import risk
+from .worst_tables import budget_of, model_of, risk
 
 WORST_CASE = """\
 **Robust risk**: the share of images that are wrong or rejected when clean, or that some attack, with this eps or a
@@ -74,12 +76,17 @@ def write(run: ChainRun, out: str | Path, command: str) -> list[Path]:
 
 def entries(run: ChainRun) -> list[WorstCase]:
     """All worst cases, in the order of the suite."""
-    return [entry for result in run.results for entry in result.entries]
+    return [entry for result in results(run) for entry in result.entries]
+
+
+def results(run: ChainRun) -> list[ChainResult]:
+    """What the chains found; their worst cases know whether the suite marks their budget as unseen."""
+    return [replace(result, entries=tuple(marked(result.entries, run.suite, run.benches))) for result in run.results]
 
 
 def tables(run: ChainRun) -> str:
     """The robust risks as text, for a terminal."""
-    return "\n\n".join(f"{table.title}\n\n{grid(table.rows)}" for table in _risks(run.results))
+    return "\n\n".join(f"{table.title}\n\n{grid(table.rows)}" for table in _risks(results(run)))
 
 
 def failed(run: ChainRun) -> list[FailedCell]:
@@ -101,7 +108,7 @@ def failures(run: ChainRun) -> list[str]:
 
 
 def _all(run: ChainRun) -> list[Table]:
-    return [*_risks(run.results), *_stages(run.results)]
+    return [*_risks(results(run)), *_stages(results(run))]
 
 
 def _risks(results: Sequence[ChainResult]) -> list[Table]:
@@ -110,14 +117,15 @@ def _risks(results: Sequence[ChainResult]) -> list[Table]:
     found = [(entry, percent(result.clean_risk)) for result in results for entry in result.entries]
     for norm, eps in sorted({(entry.norm, entry.eps) for entry, _ in found}):
         rows = [["data", "model", "detector", "n", "clean acc.", "clean rej.", "at risk when clean", "robust risk"]]
-        for entry, clean in found:
-            if (entry.norm, entry.eps) == (norm, eps):
-                # A risk of 1 cannot be too low.
-                whole = entry.robust_risk == 1
-                figure = bounded(entry.robust_risk, entry.robust_risk_interval) if whole else risk(entry)
-                rates = [percent(rate) for rate in (entry.clean_accuracy, entry.clean_rejection_rate)]
-                rows.append([entry.data, entry.model, entry.detector, str(entry.n), *rates, clean, figure])
-        made.append(Table(f"Worst case, {budget(norm, eps)}", WORST_CASE if not made else "", rows))
+        here = [(entry, clean) for entry, clean in found if (entry.norm, entry.eps) == (norm, eps)]
+        together = [entry for entry, _ in here]
+        for entry, clean in here:
+            # A risk of 1 cannot be too low.
+            whole = entry.robust_risk == 1
+            figure = bounded(entry.robust_risk, entry.robust_risk_interval) if whole else risk(entry)
+            rates = [percent(rate) for rate in (entry.clean_accuracy, entry.clean_rejection_rate)]
+            rows.append([entry.data, model_of(entry, together), entry.detector, str(entry.n), *rates, clean, figure])
+        made.append(Table(f"Worst case, {budget_of(together)}", WORST_CASE if not made else "", rows))
     return made
 
 

@@ -133,16 +133,16 @@ def roc_curves(results: Sequence[CellResult], log_x: bool = False) -> Curves:
                     label=doubted(f"{result.key.budget}, {result.key.detector}", result.checks),
                     x=fpr,
                     y=tpr,
-                    colour=_colour(budgets.index(result.key.budget)),
+                    colour=colour(budgets.index(result.key.budget)),
                     style=detectors.index(result.key.detector),
                 )
             )
     return Curves(
         title=f"{key.data}, {key.model}, n = {key.n}",
         y_title="true positive rate, successful attacks",
-        panels=tuple(Panel(title, "false positive rate", _nested(lines[title])) for title in titles),
+        panels=tuple(Panel(title, "false positive rate", nested(lines[title])) for title in titles),
         legend=(
-            *(Legend(budget, _colour(index)) for index, budget in enumerate(budgets)),
+            *(Legend(budget, colour(index)) for index, budget in enumerate(budgets)),
             *(Legend(detector, style=index) for index, detector in enumerate(detectors)),
         ),
         log_x_from=1 / max(result.key.n for result in results) if log_x else None,
@@ -165,18 +165,18 @@ def risk_curves(entries: Sequence[WorstCase]) -> Curves:
                         label=detector,
                         x=tuple(entry.eps for entry in line),
                         y=tuple(entry.robust_risk for entry in line),
-                        colour=_colour(index),
+                        colour=colour(index),
                         style=index,
                         low=tuple(entry.robust_risk_interval[0] for entry in line),
                         high=tuple(entry.robust_risk_interval[1] for entry in line),
                     )
                 )
-        panels.append(Panel(f"{place[0]}, {place[1]}", f"eps ({place[2]})", _nested(lines)))
+        panels.append(Panel(f"{place[0]}, {place[1]}", f"eps ({place[2]})", nested(lines)))
     return Curves(
         title="Worst case over all attacks",
         y_title="robust risk",
         panels=tuple(panels),
-        legend=tuple(Legend(detector, _colour(index), index) for index, detector in enumerate(detectors)),
+        legend=tuple(Legend(detector, colour(index), index) for index, detector in enumerate(detectors)),
         points=True,
     )
 
@@ -203,7 +203,7 @@ def heat_map(results: Sequence[CellResult]) -> HeatMap:
     return HeatMap(title, "undetected success", tuple(attacks), tuple(detectors), tuple(panels))
 
 
-def _nested(lines: Sequence[Line]) -> tuple[Line, ...]:
+def nested(lines: Sequence[Line]) -> tuple[Line, ...]:
     """The lines of a panel, so wide that those which coincide are all seen."""
     return tuple(replace(line, width=width) for line, width in zip(lines, widths(len(lines)), strict=True))
 
@@ -212,7 +212,8 @@ def _share(result: CellResult | None) -> str:
     return "" if result is None else doubted(f"{100 * result.metrics.undetected_success:.0f} %", result.checks)
 
 
-def _colour(index: int) -> str:
+def colour(index: int) -> str:
+    """That of the line of this index."""
     return COLOURS[index % len(COLOURS)]
 
 

@@ -13,14 +13,18 @@ from ...files import atomic_write, slug
 from ..fields import Fields, Json, text
 from ..frame import frame_of
 from ..key import CellKey
+from ..protocols import protocols
 from ..result import Cell, CellResult, failed, measured
 from ..runner import Bench
 from ..suite.run import SuiteRun
+from ..suite.unseen import marked, unseen_budgets
 from ..worst_case import WorstCase, worst_case
 from . import cells, still
 from .curves import Curves, HeatMap, heat_map, place_of, risk_curves, roc_curves
 from .examples import sheets
+from .forced import forced_curves, forced_failures, forced_tables
 from .html import page
+from .protocol_tables import protocol_tables
 from .text import Table, grid
 from .worst_tables import broken_tables, worst_tables
 
@@ -111,7 +115,8 @@ def write(run: SuiteRun, out: str | Path, needs_data_dir: bool = False) -> list[
         The files: report.json, report.md, report.html, and the pictures.
     """
     out = Path(out)
-    results, entries = measured(run.cells), worst_case(run.cells)
+    results, entries = measured(run.cells), marked(worst_case(run.cells), run.suite, run.benches)
+    found = protocols(run.cells, entries)
     command = _command(run, out, needs_data_dir)
     content = SuiteReport(
         suite=run.suite.path.name,
@@ -124,11 +129,13 @@ def write(run: SuiteRun, out: str | Path, needs_data_dir: bool = False) -> list[
         cells=tuple(str(cell.key.path) for cell in run.cells),
     )
     written = [atomic_write(out / "report.json", json.dumps(content.to_json(), indent=2, allow_nan=False) + "\n")]
-    tables = [*worst_tables(entries), *broken_tables(entries), *_cell_tables(run)]
+    tables = [*worst_tables(entries), *protocol_tables(found), *_forced_tables(run), *broken_tables(entries)]
+    tables += _cell_tables(run)
     figures = _figures(results, entries) if entries else {}
+    figures |= {"forced": forced} if (forced := forced_curves(run.forced)) else {}
     pictures = [_picture(figure, out / f"{name}.png") for name, figure in figures.items()]
     shown = [path for bench in run.benches for path in sheets(bench, measured(_of(bench, run.cells)), out)]
-    notes = [_summary(run), *cells.failures(run.cells), *_partial(entries)]
+    notes = [_summary(run), *cells.failures(run.cells), *forced_failures(run.forced), *_partial(entries)]
     written.append(atomic_write(out / "report.md", _markdown(run, notes, tables, [*pictures, *shown], command)))
     html = page(f"Suite {run.suite.path.name}", notes, tables, list(figures.values()), shown, command)
     written.append(atomic_write(out / "report.html", html))
@@ -137,17 +144,23 @@ def write(run: SuiteRun, out: str | Path, needs_data_dir: bool = False) -> list[
 
 def tables(run: SuiteRun) -> str:
     """The worst-case tables as text, for a terminal."""
-    worst = worst_tables(worst_case(run.cells))
+    worst = worst_tables(marked(worst_case(run.cells), run.suite, run.benches))
     return "\n\n".join(f"{table.title}\n\n{grid(table.rows)}" for table in worst)
+
+
+def _forced_tables(run: SuiteRun) -> list[Table]:
+    budgets = unseen_budgets(run.suite, run.benches)
+    unseen = [(each.norm, each.eps) in budgets[CellKey.folder_of(each.data, each.model)] for each in run.forced]
+    return forced_tables(run.forced, unseen)
 
 
 def _cell_tables(run: SuiteRun) -> list[Table]:
     """One a model, a row a cell, with the checks that fired."""
     made: list[Table] = []
-    for bench in run.benches:
+    for bench, unseen in zip(run.benches, unseen_budgets(run.suite, run.benches).values(), strict=True):
         here = _of(bench, run.cells)
         said = "\n\n".join([*([] if made else [cells.DEFINITIONS]), *cells.fired(here)])
-        rows = cells.rows(frame_of(measured(here)), cells.WITH_N)
+        rows = cells.rows(frame_of(measured(here)), cells.marking(cells.WITH_N, unseen))
         made.append(Table(f"Every cell: {bench.target.data.name}, {bench.target.name}", said, rows))
     return made
 

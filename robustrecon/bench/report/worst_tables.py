@@ -37,25 +37,36 @@ def worst_tables(entries: Sequence[WorstCase]) -> list[Table]:
     made: list[Table] = []
     for norm, eps in sorted({(entry.norm, entry.eps) for entry in entries}):
         rows = [head]
-        for entry in entries:
-            if (entry.norm, entry.eps) == (norm, eps):
-                failed = f", {len(entry.failed)} FAILED" if entry.failed else ""
-                rows.append(
-                    [
-                        entry.data,
-                        entry.model,
-                        entry.detector,
-                        str(entry.n),
-                        percent(entry.clean_accuracy),
-                        percent(entry.clean_rejection_rate),
-                        risk(entry),
-                        strongest(entry.attacks),
-                        f"{len(entry.attacks)} ({len(entry.aware)} aware){failed}",
-                        f"{risk_least(entry)}, N = {entry.images_least}",
-                    ]
-                )
-        made.append(Table(f"Worst case, {budget(norm, eps)}", WORST_CASE if not made else "", rows))
+        here = [entry for entry in entries if (entry.norm, entry.eps) == (norm, eps)]
+        for entry in here:
+            failed = f", {len(entry.failed)} FAILED" if entry.failed else ""
+            rows.append(
+                [
+                    entry.data,
+                    model_of(entry, here),
+                    entry.detector,
+                    str(entry.n),
+                    percent(entry.clean_accuracy),
+                    percent(entry.clean_rejection_rate),
+                    risk(entry),
+                    strongest(entry.attacks),
+                    f"{len(entry.attacks)} ({len(entry.aware)} aware){failed}",
+                    f"{risk_least(entry)}, N = {entry.images_least}",
+                ]
+            )
+        made.append(Table(f"Worst case, {budget_of(here)}", WORST_CASE if not made else "", rows))
     return made
+
+
+def budget_of(entries: Sequence[WorstCase]) -> str:
+    """The budget that worst cases have in common, marked where training did not see it for any of them."""
+    return budget(entries[0].norm, entries[0].eps, all(entry.unseen for entry in entries))
+
+
+def model_of(entry: WorstCase, entries: Sequence[WorstCase]) -> str:
+    """The model of one of them, marked where training did not see the budget for this but for another."""
+    partly = entry.unseen and not all(each.unseen for each in entries)
+    return f"{entry.model}{', budget unseen' * partly}"
 
 
 def strongest(attacks: Sequence[AttackCount]) -> str:
@@ -70,18 +81,22 @@ def broken_tables(entries: Sequence[WorstCase]) -> list[Table]:
     for place in dict.fromkeys(map(place_of_entry, entries)):
         here = [entry for entry in entries if place_of_entry(entry) == place]
         detectors = list(dict.fromkeys(entry.detector for entry in here))
-        found: dict[tuple[float, str], dict[str, AttackCount]] = {}
+        found: dict[tuple[str, str], dict[str, AttackCount]] = {}
         for entry in here:
             for attack in entry.attacks:
-                found.setdefault((entry.eps, attack.attack), {})[entry.detector] = attack
+                found.setdefault((_radius(entry), attack.attack), {})[entry.detector] = attack
         rows = [["eps", "attack", "aware", "images", *detectors]]
         for (eps, title), by_detector in found.items():
             first = next(iter(by_detector.values()))
             aware = "yes" if first.knows_detector else "no"
             figures = [_broken(by_detector.get(detector)) for detector in detectors]
-            rows.append([radius(eps), title, aware, str(first.images), *figures])
+            rows.append([eps, title, aware, str(first.images), *figures])
         made.append(Table(f"What each attack broke: {', '.join(place)}", BROKEN if not made else "", rows))
     return made
+
+
+def _radius(entry: WorstCase) -> str:
+    return f"{radius(entry.eps)}{' (unseen)' * entry.unseen}"
 
 
 def _broken(attack: AttackCount | None) -> str:

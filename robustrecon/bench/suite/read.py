@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ...attacks import PRECISIONS
 from ...data import DATASETS
@@ -22,10 +22,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SUITE_KEYS = ("data", "n", "alpha", "correct_only", "seed", "precision", "model", "attack")
+SUITE_KEYS = ("data", "n", "alpha", "correct_only", "seed", "precision", "forced_rejection", "model", "attack")
 FOLDER = "folder:"
 MODEL_KEYS = ("name", "detectors", "n")
-ATTACK_KEYS = ("name", "norm", "eps", "engine", "parameters", "n", "models", "precision")
+ATTACK_KEYS = ("name", "norm", "eps", "engine", "parameters", "n", "models", "precision", "unseen")
+
+Asked: TypeAlias = tuple[AttackConfig, list[str], bool]
+"""An attack, the names of the models that it is for (none for all), and whether its budget is marked unseen."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,14 @@ class SuiteModel:
         detectors: names of scores.
         n: the first n test images.
         attacks: what it meets, an entry for each eps; their `n` is the most images, of the model's own n.
+        unseen: the budgets (norm, eps) that training did not see, by what the attacks' tables say.
     """
 
     name: str | None
     detectors: tuple[str, ...]
     n: int
     attacks: tuple[AttackConfig, ...] = ()
+    unseen: frozenset[tuple[str, float]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Suite:
         models: what is attacked, and with what.
         precision: of all attacks, where it was given instead of what the file says.
         correct_only: whether alpha bounds the rate among the images that a model labels right.
+        forced_rejection: images on which rejections are forced at every budget; 0 for none.
     """
 
     path: Path
@@ -64,6 +70,7 @@ class Suite:
     models: tuple[SuiteModel, ...]
     precision: str | None = None
     correct_only: bool = False
+    forced_rejection: int = 0
 
     @property
     def false_alarms(self) -> str:
@@ -75,11 +82,12 @@ def read_suite(path: str | Path, precision: str | None = None) -> Suite:
     """Read a suite and check all of it: every attack is made once.
 
     Args:
-        path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05), `correct_only` (false), `seed` (0) and
-            `precision` ("auto"); a table [[model]] for each model, with `name`, `detectors` (all by default) and `n`,
-            none for the default model; a table [[attack]] for each attack, with `name`, `eps` (a number or several),
-            `norm` ("linf"), `engine`, `parameters`, `n`, `precision` and `models` (names of those that it is for, all
-            by default).
+        path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05), `correct_only` (false), `seed` (0),
+            `precision` ("auto") and `forced_rejection` (0, a number of images); a table [[model]] for each model, with
+            `name`, `detectors` (all by default) and `n`, none for the default model; a table [[attack]] for each
+            attack, with `name`, `eps` (a number or several), `norm` ("linf"), `engine`, `parameters`, `n`,
+            `precision`, `models` (names of those that it is for, all by default) and `unseen` (false; true where
+            training did not see these budgets, which tables then say).
         precision: in which all attacks search, instead of what the file says.
 
     Raises:
@@ -106,23 +114,25 @@ def read_suite(path: str | Path, precision: str | None = None) -> Suite:
     usual, tables = top.precision("auto"), top.tables("attack", ATTACK_KEYS)
     config = [each for table in tables for each in _attacks(table, seed, most, models, usual)]
     if precision is not None:
-        config = [(replace(each, precision=precision), names) for each, names in config]
+        config = [(replace(each, precision=precision), names, unseen) for each, names, unseen in config]
     if not config:
         raise InputError(f"{path}: attack: got none, must be at least one [[attack]] table")
     met = tuple(_meeting(model, config, path) for model in models)
-    return Suite(path, data, alpha, met, precision, correct_only)
+    return Suite(path, data, alpha, met, precision, correct_only, top.whole("forced_rejection", 0, least=0))
 
 
-def _meeting(model: SuiteModel, config: list[tuple[AttackConfig, list[str]]], path: Path) -> SuiteModel:
+def _meeting(model: SuiteModel, config: list[Asked], path: Path) -> SuiteModel:
     """The model with the attacks that are for it."""
-    meets = [each for each, names in config if not names or model.name in names]
+    here = [(each, unseen) for each, names, unseen in config if not names or model.name in names]
+    meets = [each for each, _ in here]
     if not meets:
         raise InputError(f"{path}: model: no attack is for {model.name}, must be at least one")
     files = [file for each in meets for file in _files(each)]
     for each in meets:
         if any(files.count(file) > 1 for file in _files(each)):
             raise InputError(f"{path}: attack: got {each.name} {budget(each.norm, each.eps)} twice, must be there once")
-    return replace(model, attacks=tuple(meets))
+    marked = frozenset((each.norm, each.eps) for each, unseen in here if unseen)
+    return replace(model, attacks=tuple(meets), unseen=marked)
 
 
 def _files(config: AttackConfig) -> set[Path]:
@@ -147,10 +157,8 @@ def _detectors(table: _Table) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _attacks(
-    table: _Table, seed: int, most: int, models: Sequence[SuiteModel], usual: str
-) -> list[tuple[AttackConfig, list[str]]]:
-    """One attack at each of its eps, and the names of the models that it is for, none for all of them."""
+def _attacks(table: _Table, seed: int, most: int, models: Sequence[SuiteModel], usual: str) -> list[Asked]:
+    """One attack at each of its eps."""
     name, norm, engine = table.text("name"), table.text("norm") or "linf", table.text("engine")
     n, parameters = table.whole("n", most, least=1), table.value("parameters", {}, (dict,))
     precision = table.precision(usual)
@@ -167,7 +175,8 @@ def _attacks(
     for model in chosen:
         if model not in (names := [each.name for each in models if each.name]):
             unknown_name(f"{table.where}: models", model, names)
-    return [(each, chosen) for each in config]
+    unseen: bool = table.value("unseen", False, (bool,))
+    return [(each, chosen, unseen) for each in config]
 
 
 class _Table:

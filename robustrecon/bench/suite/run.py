@@ -15,9 +15,11 @@ from .. import store
 from ..cost import Costs, duration, wall_clock
 from ..model import RUNS, load_benchmark_model
 from ..plan import AttackConfig
-from ..result import Cell, CellFailure
+from ..result import Cell, CellFailure, failed
 from ..runner import Bench
+from .forced import ForcedResult, force_rejections
 from .read import Suite, SuiteModel
+from .unseen import unmarked
 
 if TYPE_CHECKING:
     from ..parallel import WorkerSetup
@@ -31,11 +33,18 @@ class SuiteRun:
         suite: what was to be measured.
         benches: one for each of its models.
         cells: in the order of the file; failures among them.
+        forced: curves of forced rejection, where the suite asks for them; failures among them.
     """
 
     suite: Suite
     benches: tuple[Bench, ...]
     cells: tuple[Cell, ...]
+    forced: tuple[ForcedResult, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing failed."""
+        return not failed(self.cells) and all(each.curve for each in self.forced)
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,10 @@ def run_suite(
     device: str = "auto",
     progress: bool = True,
 ) -> SuiteRun:
-    """Measure every cell of a suite.
+    """Measure every cell of a suite, then its curves of forced rejection, in this process.
 
-    A cell that fails is recorded, as by `run`, and the others go on.
+    A cell that fails is recorded, as by `run`, and the others go on. A line on stderr says for which models the suite
+    does not mark budgets that training did not see.
 
     Args:
         suite: from `read_suite`.
@@ -82,6 +92,9 @@ def run_suite(
     check_workers(workers, backend)
     check_writable(Path(out))
     benches = tuple(load_benches(suite, Path(out), data_dir, device, progress))
+    for model, bench in zip(suite.models, benches, strict=True):
+        if said := unmarked(model, bench.target):
+            print(f"{suite.path}: {said}", file=sys.stderr)
     cells = [
         (model, bench, config, detector)
         for model, bench in zip(suite.models, benches, strict=True)
@@ -96,7 +109,8 @@ def run_suite(
         bar.resume(len(cells) - left)
         for n in _run(todo, data_dir, workers, backend, device):
             bar.advance(n)
-    return SuiteRun(suite, benches, tuple(_stored(bench, config, detector) for _, bench, config, detector in cells))
+    found = tuple(_stored(bench, config, detector) for _, bench, config, detector in cells)
+    return SuiteRun(suite, benches, found, force_rejections(suite, benches, progress))
 
 
 def _stored(bench: Bench, config: AttackConfig, detector: str) -> Cell:
