@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .adapters.hop_skip_jump import HopSkipJump
     from .adapters.torchattacks import TorchattacksFGSM, TorchattacksPGD
     from .base import Attack, IterativeAttack, Outcome
+    from .binarization import PLANTED, BinarizationTest, binarization_test
     from .bpda import BPDA
     from .catalogue import (
         CATALOGUE,
@@ -76,6 +77,7 @@ _HOME = {
     "FGSM": "pgd",
     "L2": "threat",
     "PGD": "pgd",
+    "PLANTED": "binarization",
     "PRECISIONS": "catalogue",
     "RENAMED_PARAMETERS": "catalogue",
     "ApgdCe": "adapters.autoattack",
@@ -85,6 +87,7 @@ _HOME = {
     "Attack": "base",
     "AttackObjective": "objective",
     "BestPoints": "detector_aware.apgd",
+    "BinarizationTest": "binarization",
     "Check": "checks",
     "ClassifierAttack": "detector_aware.rejecting",
     "Description": "listing",
@@ -122,6 +125,7 @@ _HOME = {
     "WorstCase": "worst_case",
     "attack_remaining": "worst_case",
     "bfloat16_unit": "precision",
+    "binarization_test": "binarization",
     "cheapest_first": "worst_case",
     "check": "checks",
     "check_images": "images",
@@ -158,6 +162,7 @@ __all__ = [
     "FGSM",
     "L2",
     "PGD",
+    "PLANTED",
     "PRECISIONS",
     "RENAMED_PARAMETERS",
     "ApgdCe",
@@ -167,6 +172,7 @@ __all__ = [
     "Attack",
     "AttackObjective",
     "BestPoints",
+    "BinarizationTest",
     "Check",
     "ClassifierAttack",
     "Description",
@@ -204,6 +210,7 @@ __all__ = [
     "WorstCase",
     "attack_remaining",
     "bfloat16_unit",
+    "binarization_test",
     "cheapest_first",
     "check",
     "check_images",

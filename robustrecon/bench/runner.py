@@ -262,6 +262,11 @@ class Bench:
         checks = tuple(FiredCheck(check.name, check.message) for check in fired)
         return _Attacked(x_adv, distance, attack.knows_detector, checks, time.monotonic() - started)
 
+    @property
+    def correct(self) -> Tensor:
+        """(n,) bool: which of the images x are classified correctly when clean."""
+        return self._labels == self.y
+
     @cached_property
     def _labels(self) -> Tensor:
         """The model's labels of the clean images."""

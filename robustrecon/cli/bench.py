@@ -30,6 +30,7 @@ IN_A_SUITE = (
     "n",
     "seed",
     "log_x",
+    "check_attack",
 )
 
 
@@ -107,6 +108,13 @@ def bench(
             "own figures: each attacks the images that the cheaper ones left.",
         ),
     ] = False,
+    check_attack: Annotated[
+        bool,
+        typer.Option(
+            "--check-attack",
+            help="Test the attacks too: does each find adversarial examples that are planted in small binary problems?",
+        ),
+    ] = False,
     format: Format = None,
     as_json: Json = False,
 ) -> None:
@@ -120,6 +128,8 @@ def bench(
         _refuse(
             context, ("format",), f"got {chosen}, must be table, markdown or json with --suite or --worst-case-only"
         )
+    if check_attack and chosen in ("csv", "latex"):
+        _refuse(context, ("format",), f"got {chosen}, must be table, markdown or json with --check-attack")
     if worst_case_only:
         _worst_case_only(context, as_json)
         return
@@ -147,18 +157,22 @@ def bench(
         precision="auto" if precision is None else precision,
         parameters=_parameters(param or []),
     )
-    from ..bench import load_benchmark_model, run
+    from ..bench import load_benchmark_model
+    from ..bench.attack_tests import tested_attacks
     from ..bench.report import formats
     from ..bench.report import model as model_report
     from ..bench.report.examples import draw_examples
     from ..bench.result import failed, measured
+    from ..bench.runner import prepared
 
     target = load_benchmark_model(model, data, data_dir, device, classifier=classifier)
-    cells = run(target, asked, out)
+    measuring = prepared(target, asked, out, progress=True)
+    cells = measuring.run(asked.attacks)
+    tests = tested_attacks(measuring, asked.attacks) if check_attack else []
     key = cells[-1].key
     sheet = draw_examples(target, measured(cells), out / key.folder / "examples.png")
     written = [*model_report.write(out, key, log_x), *([sheet] if sheet else [])]
-    print(formats.of_cells(cells, chosen))
+    print(formats.of_cells(cells, chosen, tests))
     if chosen in ("table", "markdown"):
         print("", *written, sep="\n")
     if failed(cells):
@@ -243,7 +257,7 @@ def _plan_suite(
 
 def _worst_case_only(context: typer.Context, as_json: bool) -> None:
     given = context.params
-    _refuse(context, ("plan", "log_x", "param", "classifier"), "cannot be given with --worst-case-only")
+    _refuse(context, ("plan", "log_x", "param", "classifier", "check_attack"), "cannot be given with --worst-case-only")
     if given["suite"] is None and not given["attack"]:
         _refuse(context, ("steps", "engine"), "needs --attack; the default attacks have their own")
     from ..bench.chain.run import asked_suite, run_worst_cases

@@ -1,0 +1,98 @@
+"""The binarization test of the attacks of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .. import attacks
+from ..runtime import Progress
+from .fields import Json
+from .key import budget
+from .plan import AttackConfig
+from .result import error_line
+from .runner import Bench
+
+
+@dataclass(frozen=True)
+class AttackTest:
+    """What the test says of one attack at one budget.
+
+    Attributes:
+        norm, eps: the budget.
+        detector: that the attack knows; None where it knows none.
+        attack: its name.
+        test: what it found; None where it could not be tested.
+        error: why not, in a line; empty where it was.
+    """
+
+    norm: str
+    eps: float
+    detector: str | None
+    attack: str
+    test: attacks.BinarizationTest | None
+    error: str = ""
+
+    def __str__(self) -> str:
+        where = f"{budget(self.norm, self.eps)}{f', {self.detector}' if self.detector else ''}"
+        said = str(self.test) if self.test else f"binarization test: {self.attack} could not be tested: {self.error}"
+        return f"{where}: {said}"
+
+    def to_json(self) -> dict[str, Json]:
+        test = self.test
+        found: dict[str, Json] = (
+            {"error": self.error}
+            if test is None
+            else {
+                "passed": test.passed,
+                "planted": test.planted,
+                "found": test.found,
+                "found_by_chance": test.found_by_chance,
+                "left_out": test.left_out,
+            }
+        )
+        return {"attack": self.attack, "norm": self.norm, "eps": self.eps, "detector": self.detector, **found}
+
+
+def tested_attacks(bench: Bench, configs: Sequence[AttackConfig]) -> list[AttackTest]:
+    """Whether each attack finds adversarial examples that were planted, see `attacks.binarization_test`.
+
+    On the first images that are classified correctly, and accepted where the attack knows the detector.
+    """
+    tests = list(_tests(bench, configs))
+    made = []
+    with Progress("binarization test", len(tests), "attacks", bench.progress) as bar:
+        for config, detector in tests:
+            made.append(_tested(bench, config, detector))
+            bar.advance()
+    return made
+
+
+def _tests(bench: Bench, configs: Sequence[AttackConfig]) -> Iterator[tuple[AttackConfig, str | None]]:
+    for config in configs:
+        if config.attack.threat.eps > 0:
+            known: Sequence[str | None] = list(bench.defences) if config.attack.knows_detector else [None]
+            for detector in known:
+                yield config, detector
+
+
+def _tested(bench: Bench, config: AttackConfig, detector: str | None) -> AttackTest:
+    attack = config.attack.with_precision(bench.precision(config, detector or next(iter(bench.defences))))
+    place = config.norm, config.eps, detector, config.name
+    try:
+        victim, x = _victim(bench, detector)
+        return AttackTest(*place, attacks.binarization_test(victim, x, attack))
+    except Exception as error:  # whatever it is, the other attacks go on
+        return AttackTest(*place, None, error_line(error))
+
+
+def _victim(bench: Bench, detector: str | None) -> tuple[nn.Module, Tensor]:
+    """What is attacked, and the images."""
+    chosen = bench.correct
+    if detector is None:
+        return bench.target.model, bench.x[chosen][: attacks.PLANTED]
+    defended = bench.calibrated(detector)
+    images = bench.x[chosen]
+    return defended, images[~defended.inspect(images).rejected][: attacks.PLANTED]
