@@ -14,6 +14,8 @@ from pathlib import Path
 from robustrecon.bench import store
 from robustrecon.bench.frame import frame_of
 from robustrecon.bench.key import budget
+from robustrecon.bench.leaderboard import report as leaderboard
+from robustrecon.bench.leaderboard.board import read_board
 from robustrecon.bench.report import cells, text, worst_tables
 from robustrecon.bench.report.cells import Row
 from robustrecon.bench.report.suite import SuiteReport
@@ -259,6 +261,13 @@ def results_tables(results: Path) -> str:
     return "\n\n".join(parts)
 
 
+def leaderboard_table(results: Path) -> str:
+    """The entries of results/leaderboard.json, and whose they are."""
+    entries = read_board(results / "leaderboard.json")
+    notes = [textwrap.fill(line, 120, subsequent_indent="  ") for line in leaderboard.footnotes(entries)]
+    return "\n".join([leaderboard.table(entries), "", *notes])
+
+
 def speed_table(results: Path) -> str:
     """The tables of results/speed.json."""
     return tables(SpeedReport.from_json((results / "speed.json").read_text()))
@@ -299,6 +308,7 @@ TABLES = {
     "generative attacks": generative_attacks_table,
     "egc choices": egc_table,
     "label counts": label_counts_table,
+    "leaderboard": leaderboard_table,
     "results": results_tables,
     "speed": speed_table,
 }

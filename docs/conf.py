@@ -59,7 +59,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"robustrecon\.figures\.node_samples\.NodeSamples"),
 ]
 
-TUTORIALS = ("student", "bench", "engineer", "detector", "attack", "breaker")
+TUTORIALS = ("student", "bench", "engineer", "detector", "attack", "breaker", "own_detector")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 warnings.filterwarnings("ignore", message=".*is non-interactive, and thus cannot be shown")
 sphinx_gallery_conf = {

@@ -133,6 +133,9 @@ QUICK = [
     ["bench", "--worst-case-only", "--plan"],
     ["table", ".", "--format", "latx"],
     ["table", "nowhere"],
+    ["bench", "--detector", "nowhere:score"],
+    ["submit", "nowhere"],
+    ["submit", "tests"],
 ]
 
 

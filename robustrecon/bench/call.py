@@ -110,8 +110,9 @@ def benchmark(
             gives labels. By default what a named model was trained on.
         attacks: names of `robustrecon.attacks.CATALOGUE`, or `module:factory`.
         eps: radii of the budget.
-        detectors: names, detectors, or functions of an `Evidence`. By default that of a `DefendedClassifier`;
-            `label_margin` and `global_error` for a model with class energies; `msp` for any other.
+        detectors: names, `module:factory`, detectors, or functions of an `Evidence`. By default that of a
+            `DefendedClassifier`; `label_margin` and `global_error` for a model with class energies; `msp` for any
+            other.
         n: the first n test images.
         out: folder of results, from which cells that are there already are taken; by default nothing is written.
         norm, steps, engine, seed, precision: of the attacks, as `BenchmarkPlan` has them.

@@ -146,7 +146,8 @@ class BenchmarkPlan:
         norm: "linf" or "l2".
         steps: gradient steps, of attacks that take steps.
         engine: the library that runs the attacks; by default each attack's own default.
-        detectors: names of detectors, or detectors; None for those that the model suits (`default_detectors`).
+        detectors: names of detectors, `module:factory`, or detectors; None for those that the model
+            suits (`default_detectors`).
         alpha: bound on the false-alarm rate, calibrated on the calibration part.
         n: the first n images of the test part (all of them when there are fewer).
         seed: of the attacks.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import attacks
 from ..defence import DefendedClassifier, check_fits_to, fit_to
-from ..detectors import DEFAULTS, as_detector, images_needed, parts, shares_of
+from ..detectors import DEFAULTS, as_detector, images_needed, is_own, parts, shares_of
 from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
 from ..types import InputError, Verdict
@@ -80,7 +80,8 @@ class Bench:
 
     Args:
         target: the model and its data.
-        detectors: names of detectors, or detectors of the user's own, whose cells are always run anew.
+        detectors: names of detectors, or detectors of the user's own (`module:factory` too), whose cells are always run
+            anew.
         alpha: bound on the false-alarm rate.
         n: the most test images that an attack gets.
         root: folder of all results; None keeps them in memory.
@@ -110,7 +111,7 @@ class Bench:
                 raise InputError(f"detectors: got two called {name}, must have a name each")
             self.defences[name] = DefendedClassifier(target.model, given)
             check_fits_to(self.defences[name], target.data)
-            if not isinstance(given, str):
+            if not isinstance(given, str) or is_own(given):
                 self._own.add(name)
         needed = max(images_needed(alpha, shares_of(defended.detector)) for defended in self.defences.values())
         calibrating = len(target.data.calibration)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, calibrate, detect, figures, graft, lists, sample, table, train, visualize
+from . import bench, calibrate, detect, figures, graft, lists, sample, submit, table, train, visualize
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ for command in (
     graft.graft,
     bench.bench,
     table.table,
+    submit.submit,
     calibrate.calibrate,
     detect.detect,
     figures.figures,

@@ -47,9 +47,9 @@ class DefendedClassifier(nn.Module):
     Args:
         model: any `nn.Module` that gives logits (B, K) of images (B, C, H, W) in [0, 1], in any floating-point type.
             A detector may ask for more: `class_energies(x) -> (B, K)`, or `reconstruct(x, labels) -> (B, C, H, W)`.
-        detector: a detector, the name of one of `DETECTORS`, "any_of(NAME,NAME)", or a function of an `Evidence` that
-            gives (B,) scores, higher meaning more suspicious. By default the model's `default_detector`, where it has
-            one, or "label_margin".
+        detector: a detector, the name of one of `DETECTORS`, "any_of(NAME,NAME)", "module:factory" for one of your own,
+            or a function of an `Evidence` that gives (B,) scores, higher meaning more suspicious. By default the
+            model's `default_detector`, where it has one, or "label_margin".
 
     Attributes:
         detector: the detector.
@@ -201,7 +201,8 @@ class DefendedClassifier(nn.Module):
 
         Raises:
             InputError: bad images or alpha, missing labels, fewer images than alpha needs, images that the model does
-                not take or was trained on, a detector that is not fitted, or one that gives all images the same score.
+                not take or was trained on, a detector that is not fitted, or one that gives scores that are not finite
+                or all the same.
         """
         alpha = check_fraction(alpha, "alpha")
         sketch = models.trained_on(self.model)
@@ -227,6 +228,12 @@ class DefendedClassifier(nn.Module):
         check_share(seen, decidable, "x")
         if not_finite:
             raise InputError(f"model: gave logits that are not finite on {not_finite} of {len(scores)} images")
+        for part, column in zip(self._parts, scores.unbind(1), strict=True):
+            if bad := int((~column.isfinite()).sum()):
+                raise InputError(
+                    f"detector: {part.name} gave scores that are not finite on {bad} of {len(scores)} images, must be "
+                    "finite"
+                )
         self.set_calibration(calibrate(scores, alpha, shares_of(self.detector)), shape)
         return self
 

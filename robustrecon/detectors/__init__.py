@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import Detector, Evidence, FittedDetector, FunctionDetector, Score, gathered
-    from .catalogue import DEFAULTS, PLACES, check_name, current_name, former_name
+    from .catalogue import DEFAULTS, PLACES, check_name, current_name, former_name, is_own
     from .combination import AnyOf
     from .conformal import Calibration, calibrate, check_tells_apart, images_needed, saved_calibration
     from .named import (
@@ -51,6 +51,7 @@ _HOME = {
     "former_name": "catalogue",
     "gathered": "base",
     "images_needed": "conformal",
+    "is_own": "catalogue",
     "listing": "named",
     "load_detector": "named",
     "parts": "named",
@@ -82,6 +83,7 @@ __all__ = [
     "former_name",
     "gathered",
     "images_needed",
+    "is_own",
     "listing",
     "load_detector",
     "parts",

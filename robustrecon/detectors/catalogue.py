@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ..types import unknown_name
+from ..attacks import import_factory
+from ..types import InputError, unknown_name
 
 PLACES: dict[str, str] = {
     "label_margin": "reconstruction:LabelMargin",
@@ -34,15 +35,39 @@ _RENAMED = {"marginal": "free_energy"}  # in files of earlier versions
 def check_name(name: str) -> None:
     """Whether there is a detector of this name, or all of those that `any_of(NAME,NAME,...)` names.
 
+    A `module:factory` is imported, and torch only where the module imports it.
+
     Raises:
-        InputError: unknown name; the message suggests the closest one.
+        InputError: unknown name; the message suggests the closest one. A module that cannot be imported.
     """
     several = names_in(name)
     if several is not None:
         for each in several:
-            check_name(without_share(each)[0])
+            part = without_share(each)[0]
+            if is_own(part):
+                raise InputError(f"detector: got {part} in {name.strip()}, must be a name of the catalogue there")
+            check_name(part)
+    elif is_own(name):
+        check_own_name(name)
+        import_factory("detector", name)
     elif name.strip() not in PLACES:
         unknown_name("detector", name.strip(), [*PLACES, f"{_ANY_OF}NAME,NAME)"])
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is `module:factory`: a detector of the user's own."""
+    return ":" in name and names_in(name) is None
+
+
+def check_own_name(name: str) -> None:
+    """Whether a name has the form `module:factory`.
+
+    Raises:
+        InputError: it does not.
+    """
+    module, _, factory = name.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), factory]):
+        raise InputError(f"detector: got {name!r}, must be module:factory, such as my_detector:score in my_detector.py")
 
 
 def names_in(name: str) -> Sequence[str] | None:
@@ -73,4 +98,6 @@ def former_name(name: str) -> str:
 
 
 def _exchanged(name: str, names: Mapping[str, str]) -> str:
+    if is_own(name):
+        return name
     return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), name)

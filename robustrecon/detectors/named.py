@@ -11,8 +11,9 @@ from torch import nn
 
 from ..types import InputError
 from .base import Detector, FittedDetector, FunctionDetector, Score
-from .catalogue import PLACES, check_name, current_name, names_in, without_share
+from .catalogue import PLACES, check_name, current_name, is_own, names_in, without_share
 from .combination import AnyOf
+from .imported import import_detector
 
 _NEEDS = {"class_energies": "class energies", "reconstruct": "reconstructions"}
 _NOTHING = "logits alone"
@@ -28,11 +29,13 @@ DETECTORS: dict[str, type[Detector]] = {name: _found(place) for name, place in P
 
 
 def load_detector(name: str) -> Detector | AnyOf:
-    """The detector called `name`, or the one called `any_of(NAME,NAME,...)`.
+    """The detector called `name`, the one called `any_of(NAME,NAME,...)`, or `module:factory`, one of the user's own.
 
     Raises:
-        InputError: unknown name; the message suggests the closest one.
+        InputError: unknown name; the message suggests the closest one. One of the user's own that cannot be made.
     """
+    if is_own(name):
+        return import_detector(name)
     check_name(name)
     several = names_in(name)
     return DETECTORS[name.strip()]() if several is None else any_of(*several)

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...detectors import is_own
 from ...files import atomic_write, slug
 from ..fields import Fields, Json, number, optional
 from ..key import CellKey
@@ -115,9 +116,9 @@ def write(root: Path, result: ChainResult) -> Path:
 def find(root: Path, key: ChainKey) -> ChainResult | None:
     """The stored result of exactly this chain in which no attack failed, or None.
 
-    None too where an attack is the user's own, which may have changed since.
+    None too where an attack or the detector is the user's own, which may have changed since.
     """
-    if any(cell.engine is None for cell in key.cells):
+    if any(cell.engine is None or is_own(cell.detector) for cell in key.cells):
         return None
     try:
         result = ChainResult.from_json(json.loads((root / key.path).read_text()))

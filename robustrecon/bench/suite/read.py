@@ -84,10 +84,10 @@ def read_suite(path: str | Path, precision: str | None = None) -> Suite:
     Args:
         path: the TOML file. At its top `data`, `n` (1000), `alpha` (0.05), `correct_only` (false), `seed` (0),
             `precision` ("auto") and `forced_rejection` (0, a number of images); a table [[model]] for each model, with
-            `name`, `detectors` (all by default) and `n`, none for the default model; a table [[attack]] for each
-            attack, with `name`, `eps` (a number or several), `norm` ("linf"), `engine`, `parameters`, `n`,
-            `precision`, `models` (names of those that it is for, all by default) and `unseen` (false; true where
-            training did not see these budgets, which tables then say).
+            `name`, `detectors` (names or `module:factory`; label_margin and global_error by default) and `n`, none for
+            the default model; a table [[attack]] for each attack, with `name`, `eps` (a number or several), `norm`
+            ("linf"), `engine`, `parameters`, `n`, `precision`, `models` (names of those that it is for, all by default)
+            and `unseen` (false; true where training did not see these budgets, which tables then say).
         precision: in which all attacks search, instead of what the file says.
 
     Raises:

@@ -10,6 +10,7 @@ from ...models import EnergyModel
 from ...models.base import offers
 from ...types import InputError, unknown_name
 from .base import Objective, ObjectiveOptions
+from .ccat import CCATObjective
 from .contrastive import ContrastiveObjective
 from .egc import EGCObjective
 from .generative_convnet import GenerativeConvNetObjective
@@ -26,6 +27,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "style-memory": StyleMemoryObjective,
     "contrastive": ContrastiveObjective,
     "trades": TradesObjective,
+    "ccat": CCATObjective,
     "pair": PairObjective,
     "generative-convnet": GenerativeConvNetObjective,
     "egc": EGCObjective,
