@@ -66,6 +66,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         ("contrastive", "accumulating", 0.9),
         ("paper", "accumulating", 0.0),
         ("egc", None, 0.9),
+        ("ccat", None, 0.0),
     ],
 )
 def test_a_stopped_run_of_any_objective_goes_on_to_the_same_result(

@@ -208,7 +208,7 @@ RECIPES: dict[str, Recipe] = {
             batch_size=128,
             learning_rate=3e-3,
             schedule="one-cycle",
-            least_steps=1000,
+            least_steps=400,
             objective="ccat",
         ),
         Recipe(

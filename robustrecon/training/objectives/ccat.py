@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from ...models.base import Reconstructs, offers
+from ...models.base import Reconstructs
 from ...types import InputError
 from ..adversary import pgd_on_confidence
 from ..checks import at_least
@@ -70,7 +70,7 @@ class CCATObjective(Objective):
         faded = share * true[n_clean:] + (1 - share) / logits.shape[1]
         losses = cross_entropy(logits, torch.cat([true[:n_clean], faded]), reduction="none")
         reconstruction = logits.new_zeros(())
-        if offers(self.model, Reconstructs):
+        if isinstance(self.model, Reconstructs):
             difference = self.model.reconstruct(x[:n_clean], y[:n_clean]) - x[:n_clean]
             reconstruction = torch.linalg.vector_norm(difference.flatten(1), dim=1).mean()
         return {
