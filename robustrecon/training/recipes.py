@@ -18,7 +18,8 @@ robust-refine
         adversarial ones, and with more layers. Over an hour on 2 cores; MNIST 99.5 %. The shipped robust/mnist had two
         shorter rounds of it before.
 ccat    robustrecon train --data mnist --recipe ccat, then bench --detector msp
-        Sure of clean images, unsure of adversarial ones the farther they are; the confidence is the detector.
+        Sure of clean images, unsure of adversarial ones the farther they are; the confidence is the detector. On the
+        embedded digits a minute and a half on one core; 98 %.
 egc     robustrecon train --data mnist --model egc --devices 2
         A classifier that is a diffusion model, small enough for an hour and a half on 2 cores.
 egc-large
