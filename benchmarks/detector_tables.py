@@ -1,4 +1,4 @@
-"""Tables of published detectors on the same networks: against attacks that ignore them, and against those that do not."""
+"""Tables of published detectors on one network: against attacks that ignore them, and against those that know them."""
 
 from __future__ import annotations
 
