@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .adapters.autoattack import ApgdCe, ApgdT, FabT, Square
     from .adapters.hop_skip_jump import HopSkipJump
     from .adapters.torchattacks import TorchattacksFGSM, TorchattacksPGD
+    from .averaged import Averaged, draws_needed
     from .base import Attack, IterativeAttack, Outcome
     from .binarization import PLANTED, BinarizationTest, binarization_test
     from .bpda import BPDA
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         RENAMED_PARAMETERS,
         current_parameters,
         engine_of,
+        engines_with_norm,
         has_parameter,
         import_factory,
         load,
@@ -48,11 +50,12 @@ if TYPE_CHECKING:
     from .images import check_images
     from .listing import Description, describe
     from .objective import AttackObjective
+    from .own_apgd import OwnApgdCe, OwnApgdT
     from .parameters import Parameter, parameters_of, read_number, read_parameter
     from .pgd import FGSM, PGD
     from .precision import bfloat16_unit, in_precision, resolve_precision
     from .runtime import evaluating, frozen, frozen_eval, seed_everything, seeded
-    from .threat import L2, Linf, Threat, threat_model
+    from .threat import L1, L2, Linf, Threat, threat_model
     from .transfer import Transfer
     from .worst_case import (
         DEAR,
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
         WorstCase,
         attack_remaining,
         cheapest_first,
+        default_attacks,
     )
 
 # No name may equal that of a submodule: importing the submodule would replace it.
@@ -75,6 +79,7 @@ _HOME = {
     "DEFAULT_ATTACKS": "worst_case",
     "EOT": "eot",
     "FGSM": "pgd",
+    "L1": "threat",
     "L2": "threat",
     "PGD": "pgd",
     "PLANTED": "binarization",
@@ -86,6 +91,7 @@ _HOME = {
     "ArtPGD": "adapters.art",
     "Attack": "base",
     "AttackObjective": "objective",
+    "Averaged": "averaged",
     "BestPoints": "detector_aware.apgd",
     "BinarizationTest": "binarization",
     "Check": "checks",
@@ -108,6 +114,8 @@ _HOME = {
     "NonFiniteLoss": "errors",
     "OrthogonalPGD": "detector_aware.selective",
     "Outcome": "base",
+    "OwnApgdCe": "own_apgd",
+    "OwnApgdT": "own_apgd",
     "Parameter": "parameters",
     "Reconstructive": "detector_aware.reconstructive",
     "Rejected": "goals",
@@ -130,8 +138,11 @@ _HOME = {
     "check": "checks",
     "check_images": "images",
     "current_parameters": "catalogue",
+    "default_attacks": "worst_case",
     "describe": "listing",
+    "draws_needed": "averaged",
     "engine_of": "catalogue",
+    "engines_with_norm": "catalogue",
     "evaluating": "runtime",
     "frozen": "runtime",
     "frozen_eval": "runtime",
@@ -160,6 +171,7 @@ __all__ = [
     "DEFAULT_ATTACKS",
     "EOT",
     "FGSM",
+    "L1",
     "L2",
     "PGD",
     "PLANTED",
@@ -171,6 +183,7 @@ __all__ = [
     "ArtPGD",
     "Attack",
     "AttackObjective",
+    "Averaged",
     "BestPoints",
     "BinarizationTest",
     "Check",
@@ -193,6 +206,8 @@ __all__ = [
     "NonFiniteLoss",
     "OrthogonalPGD",
     "Outcome",
+    "OwnApgdCe",
+    "OwnApgdT",
     "Parameter",
     "Reconstructive",
     "Rejected",
@@ -215,8 +230,11 @@ __all__ = [
     "check",
     "check_images",
     "current_parameters",
+    "default_attacks",
     "describe",
+    "draws_needed",
     "engine_of",
+    "engines_with_norm",
     "evaluating",
     "frozen",
     "frozen_eval",

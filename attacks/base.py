@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from .catalogue import PRECISIONS
+from .catalogue import PRECISIONS, engines_with_norm
 from .errors import InputError, NonFiniteLoss, raise_if_nonfinite, unknown_name
 from .goals import Goal, Misclassified, Undetected, require_gradient
 from .images import check_images
@@ -56,7 +56,7 @@ class Attack(ABC):
 
     Args:
         eps: radius of the budget, in [0, 1] pixel units.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         restarts: runs with different random numbers; an image that is broken is not attacked again.
         seed: seed of the attack's random numbers; the caller's random state does not change.
         batch_size: images attacked at a time.
@@ -96,9 +96,10 @@ class Attack(ABC):
 
     def __post_init__(self) -> None:
         if self.norm not in self.norms and self.norm in NORMS:
+            others = engines_with_norm(type(self).name, self.norm)
             raise InputError(
                 f"norm: got {self.norm!r}, must be {' or '.join(self.norms)} for {type(self).__name__}; "
-                "another engine may have it"
+                + (f"the engine {' or '.join(others)} has {self.norm}" if others else "no other engine has it either")
             )
         threat_model(self.norm, self.eps)
         self.restarts = at_least(1, self.restarts, "restarts")

@@ -42,9 +42,10 @@ def _three_engines(own: str, torchattacks: str, art: str) -> dict[str, str]:
     }
 
 
-def _on_classifier(description: str, citation: str, engine: str, place: str) -> Entry:
+def _on_classifier(description: str, citation: str, **engines: str) -> Entry:
     """An attack on the logits alone, whose class can attack the decision with rejection too."""
-    return Entry(description, citation, {engine: f"{__package__}.adapters.{place}"}, {"with_rejection": False})
+    places = {engine: f"{__package__}.{place}" for engine, place in engines.items()}
+    return Entry(description, citation, places, {"with_rejection": False})
 
 
 def _on_decision(name: str, plain: Entry) -> Entry:
@@ -58,41 +59,39 @@ _CLASSIFIER_ATTACKS: dict[str, Entry] = {
         "projected gradient ascent on the cross-entropy with adaptive step sizes",
         "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks. ICML 2020",
-        "torchattacks",
-        "autoattack:ApgdCe",
+        torchattacks="adapters.autoattack:ApgdCe",
+        own="own_apgd:OwnApgdCe",
     ),
     "apgd-t": _on_classifier(
-        "projected gradient ascent on the targeted difference of logits ratio, for each likely wrong label in turn",
+        "projected gradient ascent on the targeted difference of logits ratio (own, and below 4 classes: on the "
+        "difference of the two logits), for each likely wrong label in turn",
         "Croce, Hein: Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free "
         "attacks. ICML 2020",
-        "torchattacks",
-        "autoattack:ApgdT",
+        torchattacks="adapters.autoattack:ApgdT",
+        own="own_apgd:OwnApgdT",
     ),
     "fab-t": _on_classifier(
         "search for the nearest misclassified image, for each likely wrong label in turn",
         "Croce, Hein: Minimally distorted adversarial examples with a fast adaptive boundary attack. ICML 2020",
-        "torchattacks",
-        "autoattack:FabT",
+        torchattacks="adapters.autoattack:FabT",
     ),
     "square": _on_classifier(
         "random search with squares, which uses logits only",
         "Andriushchenko, Croce, Flammarion, Hein: Square Attack: a query-efficient black-box adversarial attack via "
         "random search. ECCV 2020",
-        "torchattacks",
-        "autoattack:Square",
+        torchattacks="adapters.autoattack:Square",
     ),
     "hop-skip-jump": _on_classifier(
         "walk along the decision boundary from an image of another label, which uses decisions only",
         "Chen, Jordan, Wainwright: HopSkipJumpAttack: A Query-Efficient Decision-Based Attack. IEEE Symposium on "
         "Security and Privacy 2020",
-        "art",
-        "hop_skip_jump:HopSkipJump",
+        art="adapters.hop_skip_jump:HopSkipJump",
     ),
 }
 
 CATALOGUE: dict[str, Entry] = {
     "fgsm": Entry(
-        "one step of size eps along the sign of the gradient",
+        "one step of size eps along the gradient, its sign for linf",
         "Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples. ICLR 2015",
         _three_engines("FGSM", "TorchattacksFGSM", "ArtFGSM"),
     ),
@@ -226,6 +225,14 @@ def engine_of(name: str, engine: str | None = None) -> str | None:
     if engine is not None and engine not in engines:
         unknown_name("engine", engine, engines)
     return engine or next(iter(engines))
+
+
+def engines_with_norm(name: str, norm: str) -> list[str]:
+    """The engines that offer the attack called `name` in this norm, the default first; none for one of your own."""
+    if name not in CATALOGUE:
+        return []
+    classes: dict[str, Any] = {engine: factory_of(name, engine)[0] for engine in CATALOGUE[name].engines}
+    return [engine for engine, found in classes.items() if norm in found.norms]
 
 
 def has_parameter(name: str, parameter: str, engine: str | None = None) -> bool:

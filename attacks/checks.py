@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .averaged import MOST, Averaged, draws_needed
 from .base import Attack, Outcome
 from .errors import NonFiniteLoss
-from .goals import Goal, Misclassified, ScoredVictim, Undetected, require_score
+from .goals import Goal, Misclassified, Rejected, Undetected, has_score, require_score
 from .probes import MORE_STEPS, QUERIES, input_gradient, more_steps, random_search, with_whole_space
 from .runtime import frozen_eval, seeded
 from .threat import Threat
@@ -98,14 +99,11 @@ def _signs(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal)
         remaining, risen = ~met_when_clean & ~met_now, loss > clean_loss
         met = goal.met(model, outcome.x, y)
     random = _differ(logits, again)
-    if others and isinstance(model, ScoredVictim):
+    if others and has_score(model):
         with torch.no_grad():
             random |= _differ(model.score(x), model.score(x))
     if random:
-        yield Check(
-            "random-outputs",
-            "two passes over the same images differ; attack the expectation over the model's random numbers",
-        )
+        yield Check("random-outputs", _random(model, outcome.x, goal))
     if (logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones_like(logits[:, 0]), atol=1e-4):
         yield Check(
             "probabilities",
@@ -118,8 +116,19 @@ def _signs(model: nn.Module, x: Tensor, y: Tensor, outcome: Outcome, goal: Goal)
     if share > TOLERATED:
         yield Check("loss-not-risen", f"the loss did not rise on {share:.0%} of the attacked images that remain")
     share = _share(met != outcome.success)
+    random |= any(isinstance(part, Averaged) for part in model.modules())  # draws depend on the place in a batch
     if share > (TOLERATED if random else 0):
         yield Check("success-miscounted", f"{share:.0%} of the outcomes disagree with the model's outputs")
+
+
+def _random(model: nn.Module, x: Tensor, goal: Goal) -> str:
+    thresholds = [part.threshold for part in goal.parts() if isinstance(part, (Undetected, Rejected))]
+    draws = draws_needed(model, x, min(thresholds, default=None))
+    wrapped = f"more than {MOST} draws" if draws is None else f"attacks.Averaged(model, draws={draws})"
+    return (
+        "two passes over the same images differ, so a lucky draw counts as success; attack and judge averaged outputs: "
+        f"{wrapped}, for decisions on the attacked images of which fewer than 1 % change from draws to draws"
+    )
 
 
 def _differ(once: Tensor, again: Tensor) -> bool:

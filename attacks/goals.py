@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -148,9 +148,17 @@ def require_score(victim: Victim) -> ScoredVictim:
     Raises:
         InputError: it has none.
     """
-    if not isinstance(victim, ScoredVictim):
+    if not has_score(victim):
         raise InputError(f"model: {type(victim).__name__} has no score(x); an attack that knows the detector needs one")
     return victim
+
+
+def has_score(victim: Victim) -> TypeGuard[ScoredVictim]:
+    """Whether the victim has a detector score, perhaps that of a model that it wraps.
+
+    From Python 3.12 on, `isinstance` looks past attributes that a wrapper passes on.
+    """
+    return callable(getattr(victim, "score", None))
 
 
 def require_gradient(victim: Victim, x: Tensor, y: Tensor, goal: Goal, attack_name: str) -> None:

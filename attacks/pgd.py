@@ -21,6 +21,8 @@ class PGD(IterativeAttack):
 
     Keeps the best point seen, not the last: a point that meets the goal is better than one that does not, then the
     higher loss is better. A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
+    For l1 a step changes 1 % of the values (F. Tramèr, D. Boneh, "Adversarial Training and Robustness for Multiple
+    Perturbations", NeurIPS 2019).
 
     Args:
         early_exit: images that meet the goal leave the batch. The same images are broken in less time, with a lower
@@ -52,8 +54,9 @@ class PGD(IterativeAttack):
             # A sum, not a mean: a mean over the batch pushes small gradients towards zero.
             (grad,) = torch.autograd.grad(loss.sum(), x_adv)
             flags[remaining.rows] |= nonfinite(loss, grad)
+            x_adv = x_adv.detach()
             remaining.x_adv = self.threat.project(
-                x_adv.detach() + self.step_size * self.threat.steepest(grad), remaining.x
+                x_adv + self.step_size * self.threat.direction(x_adv, grad), remaining.x
             )
             if len(kept) < SHRINK_BELOW * len(remaining.rows):
                 x_best[remaining.rows] = remaining.x_best
@@ -92,6 +95,8 @@ class _Remaining:
 class FGSM(Attack):
     """One step of size eps along the steepest direction (the sign of the gradient for linf).
 
+    For l1 the pixels of the largest gradients change as far as [0, 1] allows, until eps is used up.
+
     I. Goodfellow, J. Shlens, C. Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015.
 
     Raises:
@@ -105,4 +110,4 @@ class FGSM(Attack):
         loss = goal.assess(victim, x_adv, y)[1]
         (grad,) = torch.autograd.grad(loss.sum(), x_adv)
         raise_if_nonfinite(self.name, nonfinite(loss, grad))
-        return self.threat.project(x + self.threat.eps * self.threat.steepest(grad), x)
+        return self.threat.single_step(x, grad)

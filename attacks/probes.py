@@ -21,14 +21,15 @@ MORE_STEPS = 10
 
 def with_whole_space(attack: Attack, x: Tensor) -> Attack:
     """The same attack without restarts, with a budget that contains every image of the shape of x."""
-    return attack.with_budget(1.0 if attack.norm == "linf" else math.sqrt(x[0].numel()), restarts=1)
+    return attack.with_budget(attack.threat.whole_space(x[0].numel()), restarts=1)
 
 
 @torch.no_grad()
 def random_search(victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, threat: Threat) -> Tensor:
     """(B, C, H, W) the best points of a random search on the goal's loss, without its gradient.
 
-    The search first draws random corners of the ball (for l2, points of its sphere). Then it redraws random windows of
+    The search first draws random corners of the ball (for l2, points of its sphere; for l1, corners of its
+    intersection with [0, 1]). Then it redraws random windows of
     the best point, which become smaller and smaller. M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square
     Attack: a query-efficient black-box adversarial attack via random search", ECCV 2020, with fewer queries.
     """
@@ -37,7 +38,7 @@ def random_search(victim: nn.Module, x: Tensor, y: Tensor, goal: Goal, threat: T
         if success.all():
             break
         if query < CORNERS:
-            x_adv = threat.project(x + threat.eps * threat.steepest(torch.randn_like(x)), x)
+            x_adv = threat.single_step(x, torch.randn_like(x))
         else:
             x_adv = redraw_window(x_best, x, 0.5 * (1 - query / QUERIES) ** 2, threat)
         met, loss = goal.assess(victim, x_adv, y)
@@ -63,7 +64,7 @@ def more_steps(
         if step == MORE_STEPS:
             break
         grad = _gradient_of_first_unmet(victim, x_adv, y, goal)
-        x_adv = threat.project(x_adv + threat.eps / MORE_STEPS * threat.steepest(grad), x)
+        x_adv = threat.project(x_adv + threat.eps / MORE_STEPS * threat.direction(x_adv, grad), x)
     return x_best, loss_best
 
 

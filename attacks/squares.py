@@ -1,7 +1,8 @@
 """The proposals of a random search: a window of the image is redrawn at random.
 
 M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square Attack: a query-efficient black-box adversarial attack via
-random search", ECCV 2020.
+random search", ECCV 2020; for l1 F. Croce, M. Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image
+classifiers", ICML 2021.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import math
 import torch
 from torch import Tensor
 
-from .threat import L2, Threat
+from .threat import Linf, Threat
+
+POWERS = {"l1": 1, "l2": 2}  # of the sizes that add up, over disjoint windows, to that of the norm
 
 
 def redraw_window(x_adv: Tensor, x: Tensor, share: float, threat: Threat) -> Tensor:
     """`x_adv`, in the ball around x (B, C, H, W), with one random window redrawn that holds this share of the pixels.
 
-    For linf the change of each channel in the window becomes eps or -eps. For l2 two neighbouring bumps of opposite
-    sign are added to the change in the window. Their length is what remains of the radius plus the length of the change
-    in a second window, which is set to zero.
+    For linf the change of each channel in the window becomes eps or -eps. For l2 and l1 two neighbouring bumps of
+    opposite sign are added to the change in the window. Their length is what remains of the radius plus the length of
+    the change in a second window, which is set to zero.
     """
-    return (_redraw_l2 if isinstance(threat, L2) else _redraw_linf)(x_adv, x, share, threat)
+    return (_redraw_linf if isinstance(threat, Linf) else _redraw_lp)(x_adv, x, share, threat)
 
 
 def _redraw_linf(x_adv: Tensor, x: Tensor, share: float, threat: Threat) -> Tensor:
@@ -31,7 +34,8 @@ def _redraw_linf(x_adv: Tensor, x: Tensor, share: float, threat: Threat) -> Tens
     return torch.where(window > 0, x + change, x_adv).clamp(0, 1)
 
 
-def _redraw_l2(x_adv: Tensor, x: Tensor, share: float, threat: Threat) -> Tensor:
+def _redraw_lp(x_adv: Tensor, x: Tensor, share: float, threat: Threat) -> Tensor:
+    power = POWERS[threat.norm]
     height, width = _sides(x, share)
     vertical = torch.rand(len(x), 1, 1, device=x.device) < 0.5
     bumps = _placed(torch.where(vertical, _bumps(height, width, x), _bumps(width, height, x).T), x)
@@ -39,11 +43,16 @@ def _redraw_l2(x_adv: Tensor, x: Tensor, share: float, threat: Threat) -> Tensor
     window = bumps != 0
     sign = torch.randn(*x.shape[:2], 1, 1, device=x.device).sign()
     change = x_adv - x
-    direction = threat.steepest(sign * bumps) + threat.steepest(change * window)
+    direction = _unit(sign * bumps, threat) + _unit(change * window, threat)
     spent = threat.distance(change * (window | emptied))
-    unused = (threat.eps**2 - threat.distance(change) ** 2).clamp_min(0)
-    length = (spent**2 + unused).sqrt().view(-1, 1, 1, 1)
-    return threat.project(x + change * ~(window | emptied) + length * threat.steepest(direction), x)
+    unused = (threat.eps**power - threat.distance(change) ** power).clamp_min(0)
+    length = ((spent**power + unused) ** (1 / power)).view(-1, 1, 1, 1)
+    return threat.project(x + change * ~(window | emptied) + length * _unit(direction, threat), x)
+
+
+def _unit(delta: Tensor, threat: Threat) -> Tensor:
+    """`delta`, divided by its norm."""
+    return delta / threat.distance(delta).clamp_min(1e-12).view(-1, 1, 1, 1)
 
 
 def _sides(x: Tensor, share: float) -> tuple[int, int]:

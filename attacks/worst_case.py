@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Attack, Outcome, at_least
+from .catalogue import engine_of, engines_with_norm, has_parameter, load
 from .detector_aware.hybrid import Hybrid
 from .detector_aware.multi_target import MultiTarget
 from .errors import InputError
@@ -50,6 +51,17 @@ DEAR = (  # attacks that begin at the points that others left, on the images nea
     "hop-skip-jump-rejecting",
 )
 DEAR_IMAGES = 100  # the most that each of them gets, unless the caller says another number
+
+
+def default_attacks(norm: str) -> list[tuple[str, dict[str, Any]]]:
+    """Those of `DEFAULT_ATTACKS` that there are in this norm, each with its parameters and an engine that has it."""
+    found = []
+    for name, given in DEFAULT_ATTACKS:
+        engines = engines_with_norm(name, norm)
+        if engines:
+            fitting = engine_of(name, given.get("engine")) in engines
+            found.append((name, dict(given) if fitting else {**given, "engine": engines[0]}))
+    return found
 
 
 @dataclass
@@ -182,7 +194,7 @@ class WorstCase(Attack):
     parameter-free attacks", ICML 2020, take the worst case over attacks in this way.
 
     Args:
-        attacks: names of attacks, instead of the default list.
+        attacks: names of attacks, instead of those of the default list that there are in the norm.
         black_box_images: the most images that a dear attack gets.
         eps, norm, restarts, seed, batch_size, precision: as for every `Attack`; each attack of the list gets them.
 
@@ -200,7 +212,7 @@ class WorstCase(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.black_box_images = at_least(0, self.black_box_images, "black_box_images")
-        chosen = DEFAULT_ATTACKS if self.attacks is None else [(name, {}) for name in self.attacks]
+        chosen = default_attacks(self.norm) if self.attacks is None else [(name, {}) for name in self.attacks]
         common = {key: getattr(self, key) for key in ("eps", "norm", "restarts", "seed", "batch_size", "precision")}
         self._loaded = [_load(name, {**common, **extra}) for name, extra in chosen]
 
@@ -243,8 +255,6 @@ def _nearness(victim: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, goal: Goal
 
 
 def _load(name: str, parameters: dict[str, Any]) -> Attack:
-    from .catalogue import has_parameter, load  # imported late, because the catalogue lists this attack too
-
     engine = parameters.pop("engine", None)
     if name == WorstCase.name:
         raise InputError(f"attacks: got {name!r}, must be other attacks than itself")

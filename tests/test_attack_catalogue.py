@@ -46,8 +46,10 @@ def test_an_attack_of_ones_own_is_loaded_by_module_and_name(tmp_path: Path, monk
         ({"name": "selective", "engine": "art"}, r"engine: unknown name 'art' \(known: own\)"),
         ({"name": "pgd", "epss": 0.1}, "parameter of pgd: unknown name 'epss'; did you mean 'eps'"),
         ({"name": "fgsm", "steps": 3}, "parameter of fgsm: unknown name 'steps'"),
-        ({"name": "pgd", "norm": "l1"}, "norm: unknown name 'l1'"),
-        ({"name": "fgsm", "norm": "l2"}, "norm: got 'l2', must be linf for TorchattacksFGSM"),
+        ({"name": "pgd", "norm": "l3"}, "norm: unknown name 'l3'"),
+        ({"name": "fgsm", "norm": "l2"}, "must be linf for TorchattacksFGSM; the engine art or own has l2"),
+        ({"name": "apgd-ce", "norm": "l1"}, "must be linf or l2 for ApgdCe; the engine own has l1"),
+        ({"name": "square", "norm": "l1"}, "must be linf or l2 for Square; no other engine has it either"),
         ({"name": "pgd", "eps": -0.1}, "eps: got -0.1, must be a finite number and not negative"),
         ({"name": "pgd", "eps": 8.0}, r"eps: got 8.0, must be in \[0, 1\] for linf"),
         ({"name": "pgd", "eps": float("nan")}, "eps: got nan"),
@@ -71,12 +73,12 @@ def test_a_bad_argument_is_an_input_error(arguments: dict[str, object], message:
         attacks.load(**arguments)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("name", attacks.CATALOGUE)
 def test_the_classes_are_exported_and_make_the_attacks_of_the_catalogue(name: str, norm: str) -> None:
-    for engine in attacks.CATALOGUE[name].engines:
-        if (name, engine, norm) == ("fgsm", "torchattacks", "l2"):
-            continue  # the library has it for linf only
+    engines = attacks.engines_with_norm(name, norm)
+    assert norm == "l1" or [*attacks.CATALOGUE[name].engines][name == "fgsm" and norm == "l2" :] == engines
+    for engine in engines:
         loaded = attacks.load(name, engine, norm=norm, eps=0.5)
         made = getattr(attacks, type(loaded).__name__)(norm=norm, eps=0.5, **attacks.CATALOGUE[name].fixed)
         assert repr(made) == repr(loaded)

@@ -21,6 +21,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in models.MODELS),
     ("style-memory", {"style_encoder": "separate"}),
 ]
+EPS = {"linf": 0.2, "l2": 2.0, "l1": 20.0}
 ENGINES = [(name, engine) for name, entry in attacks.CATALOGUE.items() for engine in entry.engines]
 
 
@@ -77,7 +78,7 @@ class TestModel:
         assert repr(again) == repr(net)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", EPS)
 @pytest.mark.parametrize(("name", "engine"), ENGINES, ids=lambda value: str(value))
 class TestAttack:
     @pytest.fixture
@@ -85,7 +86,7 @@ class TestAttack:
         try:
             few = {"steps": 5, "queries": 60, "samples": 2, "attacks": ("pgd", "selective")}
             few = {argument: n for argument, n in few.items() if attacks.has_parameter(name, argument, engine)}
-            return attacks.load(name, engine, norm=norm, eps=0.2 if norm == "linf" else 2.0, **few)
+            return attacks.load(name, engine, norm=norm, eps=EPS[norm], **few)
         except attacks.InputError as error:
             if "norm" in str(error):
                 pytest.skip(str(error))

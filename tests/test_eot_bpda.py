@@ -10,9 +10,10 @@ from torch import nn
 
 import attacks
 from attacks import Misclassified, NonFiniteLoss, Undetected
+from attacks.averaged import Averaged
 from attacks.bpda import identity_backward
-from attacks.eot import Expected
 from attacks.errors import nonfinite, raise_if_nonfinite
+from attacks.goals import logits_and_score
 from robustrecon import DefendedClassifier
 from robustrecon.data import Dataset
 
@@ -73,17 +74,17 @@ def test_eot_equals_pgd_where_nothing_is_random(defended: DefendedClassifier, di
     assert torch.equal(plain.x, mean.x)
 
 
-def test_expected_gives_the_means_of_logits_and_scores(images: torch.Tensor) -> None:
+def test_averages_are_the_means_of_logits_and_scores(images: torch.Tensor) -> None:
     victim, n = Noisy(noise=1.0), 400
     torch.manual_seed(0)
-    expected = Expected(victim, n)
+    expected = Averaged(victim, n)
     assert (expected(images)[:, 1] - victim.margin(images)).abs().max() < 6 / n**0.5
     assert (expected.score(images) - images.flatten(1).mean(1)).abs().max() < 6 / n**0.5
-    logits, score = expected.logits_and_score(images)
+    logits, score = logits_and_score(expected, images)
     assert (logits[:, 1] - victim.margin(images)).abs().max() < 6 / n**0.5
     assert (score - images.flatten(1).mean(1)).abs().max() < 6 / n**0.5
-    with pytest.raises(attacks.InputError, match=r"Linear has no score\(x\)"):
-        Expected(nn.Linear(2, 2), 3).score(images)
+    with pytest.raises(attacks.InputError, match=r"Averaged has no score\(x\)"):
+        logits_and_score(Averaged(nn.Sequential(nn.Flatten(), nn.Linear(36, 2)), 3), images)
 
 
 class Steps(nn.Module):

@@ -143,12 +143,17 @@ def test_other_goals_are_errors(near_centre: torch.Tensor, name: str) -> None:
             load(name)(victim, near_centre, y, goal)
 
 
-def test_a_loss_of_four_logits_needs_four_classes(near_centre: torch.Tensor) -> None:
+def test_below_four_classes_the_loss_is_a_margin(near_centre: torch.Tensor) -> None:
     victim = Linear(3)
     y = victim(near_centre).argmax(1)
-    with pytest.raises(attacks.InputError, match="model: has 3 classes, must have at least 4 for apgd-t"):
-        load("apgd-t")(victim, near_centre, y)
-    assert load("fab-t", eps=0.5)(victim, near_centre, y).success.all()
+    distance = victim.distance(near_centre, "linf")
+    for engine in ("torchattacks", "own"):
+        for eps in (0.98 * distance.min().item(), 1.02 * distance.max().item()):
+            outcome = attacks.load("apgd-t", engine, eps=eps, steps=30)(victim, near_centre, y)
+            assert torch.equal(outcome.success, distance < eps)
+    threshold = victim.score(near_centre).max().item()
+    outcome = load("apgd-t-rejecting", eps=0.5)(victim, near_centre, y, Misclassified() & Undetected(threshold))
+    assert outcome.success.any()
 
 
 def test_images_that_square_cannot_handle_are_an_error() -> None:

@@ -17,6 +17,7 @@ from torch import nn
 
 import attacks
 from attacks import precision as precision_module
+from attacks.goals import has_score
 from attacks.precision import exact_model, in_precision, resolve_precision
 from robustrecon import DefendedClassifier, load, load_data
 
@@ -68,7 +69,7 @@ def test_passes_run_in_bfloat16_and_give_float32(model: nn.Module) -> None:
     torch.testing.assert_close(searched(X), victim(X), rtol=0.02, atol=0.02)
     assert not torch.equal(searched(X), victim(X))
     assert searched.threshold == victim.threshold
-    assert isinstance(searched, attacks.ScoredVictim)
+    assert has_score(searched)
     assert exact_model(searched) is victim is exact_model(victim)
     with pytest.raises(AttributeError):
         _ = searched.nothing_like_it

@@ -18,6 +18,7 @@ class ArtPGD(IterativeAttack):
     """ART's `ProjectedGradientDescentPyTorch`; arguments as for `attacks.pgd.PGD`."""
 
     name = "pgd"
+    norms = ("linf", "l2")  # for l1 the library changes one pixel a step and projects by rescaling
     supported_goals = (Misclassified,)
 
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
@@ -42,6 +43,7 @@ class ArtFGSM(Attack):
     """ART's `FastGradientMethod`, for linf and l2."""
 
     name = "fgsm"
+    norms = ("linf", "l2")  # for l1 the library changes a single pixel
     supported_goals = (Misclassified,)
 
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:

@@ -17,10 +17,10 @@ from ..base import at_least
 from ..detector_aware.rejecting import ClassifierAttack
 from ..errors import InputError
 from ..objective import logit_margin
+from ..own_apgd import MAX_TARGETS, ascend_margins
 from .torchattacks import library_attack
 
-NORMS = {"linf": "Linf", "l2": "L2"}
-MAX_TARGETS = 9
+NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 MIN_CLASSES = 4  # the targeted difference of logits ratio compares so many
 
 
@@ -48,6 +48,7 @@ class ApgdCe(_Stepping):
     """
 
     name = "apgd-ce"
+    norms = ("linf", "l2")
 
     def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         import torchattacks
@@ -71,23 +72,19 @@ class ApgdT(_OverTargets):
     """`torchattacks.APGDT`: APGD on the targeted difference of logits ratio, for the likeliest wrong labels in turn.
 
     F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-    attacks", ICML 2020. At most 9 labels, as there.
-
-    Raises:
-        InputError: from a call, for a model of fewer than 4 classes.
+    attacks", ICML 2020. At most 9 labels, as there. A model of fewer than 4 classes, which the ratio needs, is attacked
+    as by `OwnApgdT`, on the difference of the two logits.
     """
 
     name = "apgd-t"
+    norms = ("linf", "l2")
 
     def perturb_classifier(self, classifier: nn.Module, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
         import torchattacks
 
         n_classes = _n_classes(classifier, x)
         if n_classes < MIN_CLASSES:
-            raise InputError(
-                f"model: has {n_classes} classes, must have at least {MIN_CLASSES} for {self.name}, whose loss "
-                "compares as many logits; apgd-ce and fab-t take fewer"
-            )
+            return ascend_margins(classifier, x[rows], y[rows], self.threat, self.steps, self.name)
         norm = NORMS[self.threat.norm]
         attack = library_attack(torchattacks.APGDT, classifier, x, norm=norm, eps=self.threat.eps, steps=self.steps)
         x_adv, remaining = x[rows], torch.arange(len(rows), device=x.device)
@@ -165,6 +162,7 @@ class Square(ClassifierAttack):
     """
 
     name = "square"
+    norms = ("linf", "l2")
     in_bfloat16 = False
     needs_gradient = False
 

@@ -31,6 +31,7 @@ class HopSkipJump(ClassifierAttack):
     """
 
     name = "hop-skip-jump"
+    norms = ("linf", "l2")
     in_bfloat16 = False
     needs_gradient = False
 

@@ -17,6 +17,7 @@ class TorchattacksPGD(IterativeAttack):
     """`torchattacks.PGD` for linf and `torchattacks.PGDL2` for l2; arguments as for `attacks.pgd.PGD`."""
 
     name = "pgd"
+    norms = ("linf", "l2")
     supported_goals = (Misclassified,)
 
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:

@@ -1,7 +1,8 @@
 """Auto-PGD ascent: the loop that the detector-aware attacks share.
 
 Step sizes, momentum and restarts from the best point are those of F. Croce, M. Hein, "Reliable evaluation of
-adversarial robustness with an ensemble of diverse parameter-free attacks", ICML 2020 (APGD).
+adversarial robustness with an ensemble of diverse parameter-free attacks", ICML 2020 (APGD), and for l1 those of their
+"Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", ICML 2021.
 """
 
 from __future__ import annotations
@@ -16,10 +17,7 @@ from torch import Tensor
 
 from ..errors import nonfinite, raise_if_nonfinite
 from ..threat import Threat
-
-INITIAL_STEP = 2.0  # in units of eps
-MOMENTUM = 0.75
-RHO = 0.75  # the step size stays when the loss rises in at least this share of the steps
+from .steps import State, n_changed, per_image, step_rule
 
 
 @dataclass
@@ -77,28 +75,6 @@ class BestPoints:
             getattr(self, field.name)[rows[better]] = getattr(other, field.name)[better]
 
 
-@dataclass
-class _State:
-    """The loop's variables, one row for each image that is still attacked; `rows` are their places in the batch."""
-
-    rows: Tensor
-    x: Tensor
-    x_adv: Tensor
-    x_adv_old: Tensor
-    step_size: Tensor
-    x_best: Tensor
-    grad_best: Tensor
-    loss_best: Tensor
-    loss_old: Tensor
-    loss_best_last_check: Tensor
-    n_increases: Tensor
-    reduced_last_check: Tensor
-
-    def keep(self, flags: Tensor) -> None:
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[flags])
-
-
 def apgd_ascent(
     evaluate: Evaluate,
     x: Tensor,
@@ -120,7 +96,7 @@ def apgd_ascent(
         steps: gradient steps.
         name: the attack's name, for errors.
         threshold: an image leaves as soon as it is misclassified with a score at or below the threshold.
-        fixed_step: a constant step size without momentum, instead of APGD's schedule.
+        fixed_step: a constant step size without momentum, instead of a schedule.
         confirm: called with points that `evaluate` finds better than any before and their rows; gives what holds for
             them exactly, (b,) misclassified and (b,) scores.
 
@@ -130,13 +106,14 @@ def apgd_ascent(
     n = len(x)
     best = BestPoints.unevaluated(start)
     lowest = torch.full((n,), -math.inf, device=x.device)
-    initial_step = INITIAL_STEP * threat.eps if fixed_step is None else fixed_step
-    state = _State(
+    rule = step_rule(threat, steps, fixed_step)
+    state = State(
         rows=torch.arange(n, device=x.device),
         x=x,
         x_adv=start,
         x_adv_old=start,
-        step_size=torch.full((n, 1, 1, 1), initial_step, device=x.device),
+        step_size=torch.full((n, 1, 1, 1), rule.initial_step, device=x.device),
+        share=rule.initial_share(x, start),
         x_best=start,
         grad_best=torch.zeros_like(x),
         loss_best=lowest,
@@ -144,8 +121,8 @@ def apgd_ascent(
         loss_best_last_check=lowest,
         n_increases=torch.zeros(n, device=x.device),
         reduced_last_check=torch.ones(n, dtype=torch.bool, device=x.device),
+        sparsity_last_check=n_changed(start, x),
     )
-    checkpoints = _checkpoints(steps)
     last_check = 0
     for step in range(steps + 1):
         found = evaluate(state.x_adv, state.rows)
@@ -154,17 +131,18 @@ def apgd_ascent(
         if confirm is not None:
             _correct(found, best, state, confirm)
         _update_best(best, state, found, improved)
-        state.x_best = torch.where(_per_image(improved), state.x_adv, state.x_best)
-        state.grad_best = torch.where(_per_image(improved), found.grad, state.grad_best)
+        state.x_best = torch.where(per_image(improved), state.x_adv, state.x_best)
+        state.grad_best = torch.where(per_image(improved), found.grad, state.grad_best)
         if step:
             state.n_increases = state.n_increases + (found.loss > state.loss_old)
         state.loss_best, state.loss_old = torch.where(improved, found.loss, state.loss_best), found.loss
         if step == steps:
             break
         grad = found.grad
-        if fixed_step is None and step in checkpoints:
-            reduced = _reduce_step_size(state, step - last_check)
-            grad = torch.where(_per_image(reduced), state.grad_best, grad)
+        if step in rule.checkpoints:
+            back = rule.adapt(state, step - last_check)
+            _return_to_best(state, back)
+            grad = torch.where(per_image(back), state.grad_best, grad)
             last_check = step
         if threshold > -math.inf:
             remaining = ~(found.misclassified & (found.score <= threshold))
@@ -173,11 +151,11 @@ def apgd_ascent(
                 grad = grad[remaining]
                 if not len(state.rows):
                     break
-        _take_step(state, grad, threat, MOMENTUM if fixed_step is None and step else 1.0)
+        _take_step(state, grad, threat, rule.momentum if step else 1.0)
     return best
 
 
-def _correct(found: Evaluation, best: BestPoints, state: _State, confirm: Confirm) -> None:
+def _correct(found: Evaluation, best: BestPoints, state: State, confirm: Confirm) -> None:
     """Put what holds exactly in the place of estimates that would become the best points."""
     lower_score = found.misclassified & (found.score < best.score[state.rows])
     if lower_score.any():
@@ -186,7 +164,7 @@ def _correct(found: Evaluation, best: BestPoints, state: _State, confirm: Confir
         found.score = found.score.masked_scatter(lower_score, score)
 
 
-def _update_best(best: BestPoints, state: _State, found: Evaluation, improved: Tensor) -> None:
+def _update_best(best: BestPoints, state: State, found: Evaluation, improved: Tensor) -> None:
     """Keep a misclassified point of a lower score, and before any is misclassified the point of the highest loss."""
     rows = state.rows
     lower_score = found.misclassified & (found.score < best.score[rows])
@@ -198,35 +176,15 @@ def _update_best(best: BestPoints, state: _State, found: Evaluation, improved: T
     best.loss[rows] = torch.maximum(best.loss[rows], found.loss.to(best.loss))
 
 
-def _checkpoints(steps: int) -> set[int]:
-    """The steps after which APGD may halve its step size: after 22 % of the steps, then more and more often."""
-    period, least, decrease = (max(1, share * steps // 100) for share in (22, 6, 3))
-    step, checkpoints = 0, set()
-    while (step := step + period) < steps:
-        checkpoints.add(step)
-        period = max(period - decrease, least)
-    return checkpoints
-
-
-def _reduce_step_size(state: _State, n_steps: int) -> Tensor:
-    """Halve the step size and return to the best point where progress was too slow; (B,) bool where."""
-    stalled = ~state.reduced_last_check & (state.loss_best <= state.loss_best_last_check)
-    reduced = (state.n_increases < RHO * n_steps) | stalled
-    state.step_size = torch.where(_per_image(reduced), state.step_size / 2, state.step_size)
-    state.x_adv = torch.where(_per_image(reduced), state.x_best, state.x_adv)
-    state.x_adv_old = torch.where(_per_image(reduced), state.x_best, state.x_adv_old)
-    state.reduced_last_check = reduced
+def _return_to_best(state: State, back: Tensor) -> None:
+    state.x_adv = torch.where(per_image(back), state.x_best, state.x_adv)
+    state.x_adv_old = torch.where(per_image(back), state.x_best, state.x_adv_old)
     state.loss_best_last_check, state.n_increases = state.loss_best, torch.zeros_like(state.n_increases)
-    return reduced
 
 
-def _take_step(state: _State, grad: Tensor, threat: Threat, momentum: float) -> None:
+def _take_step(state: State, grad: Tensor, threat: Threat, momentum: float) -> None:
     x_adv, x_adv_old = state.x_adv, state.x_adv_old
-    z = threat.project(x_adv + state.step_size * threat.steepest(grad), state.x)
+    z = threat.project(x_adv + state.step_size * threat.direction(x_adv, grad, state.share), state.x)
     if momentum < 1:
         z = threat.project(x_adv + momentum * (z - x_adv) + (1 - momentum) * (x_adv - x_adv_old), state.x)
     state.x_adv_old, state.x_adv = x_adv, z
-
-
-def _per_image(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)

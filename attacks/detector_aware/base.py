@@ -14,21 +14,22 @@ from ..base import IterativeAttack
 from ..goals import Goal, logits_and_score
 from ..objective import AttackObjective
 from ..precision import exact_model
-from ..threat import threat_model
+from ..threat import Threat, threat_model
 from .apgd import BestPoints, Confirm, Evaluate, apgd_ascent
 
 SLACK = 0.02  # by how much a hinge loss overshoots its goal, in units of the clean images' margins
-WIDEST = {"linf": 1.0, "l2": 10.0}  # radius of the ball in which an ascent begins, in units of eps
-STAGES = 10  # balls larger than eps; together they get half of the steps
+WIDEST = {"linf": 1.0, "l2": 10.0, "l1": 3.0}  # radius of the ball in which an ascent begins, in units of eps
+STAGES = {"linf": 0, "l2": 10, "l1": 2}  # balls larger than eps
+STAGES_SHARE = {"linf": 0.0, "l2": 0.5, "l1": 0.6}  # share of the steps that they get together
 
 
 @dataclass(kw_only=True, eq=False)
 class DetectorAware(IterativeAttack):
     """An attack on classifier and detector together; a subclass writes `find_best`.
 
-    For l2 an ascent starts outside the ball: it begins in a ball of radius 10 eps, which shrinks, and spends the second
-    half of its steps in the ball of radius eps. F. Croce, M. Hein, "Mind the box: l1-APGD for sparse adversarial
-    attacks on image classifiers", ICML 2021, start so for l1.
+    For l2 and l1 an ascent starts outside the ball: in one of radius 10 eps (l1: 3 eps), which shrinks; it spends the
+    last half of its steps (l1: 40 %) in the ball of radius eps. F. Croce, M. Hein, "Mind the box: l1-APGD
+    for sparse adversarial attacks on image classifiers", ICML 2021, start so for l1.
 
     Args:
         steps: gradient steps of each ascent.
@@ -56,25 +57,50 @@ class DetectorAware(IterativeAttack):
     ) -> BestPoints:
         """One ascent from x, or from a random start; arguments as for `apgd_ascent`."""
         start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
-        widest = WIDEST[self.norm] if self.alpha is None else 1.0
-        n_stages = min(STAGES, self.steps // 2) if widest > 1 else 0
-        stage_steps = self.steps // 2 // n_stages if n_stages else 0
-        for stage in range(n_stages):
-            ball = threat_model(self.norm, self.eps * widest ** (1 - stage / n_stages))
-            start = apgd_ascent(
-                evaluate, x, ball.project(start, x), ball, stage_steps, name=self.name, confirm=confirm
-            ).x
-        return apgd_ascent(
+        return shrinking_ascent(
             evaluate,
             x,
-            self.threat.project(start, x),
+            start,
             self.threat,
-            self.steps - stage_steps * n_stages,
+            self.steps,
             name=self.name,
             threshold=objective.threshold if self.early_exit else -math.inf,
             fixed_step=self.alpha,
             confirm=confirm,
         )
+
+
+def shrinking_ascent(
+    evaluate: Evaluate,
+    x: Tensor,
+    start: Tensor,
+    threat: Threat,
+    steps: int,
+    *,
+    name: str,
+    threshold: float = -math.inf,
+    fixed_step: float | None = None,
+    confirm: Confirm | None = None,
+) -> BestPoints:
+    """`apgd_ascent`, which for l2 and l1 comes from larger balls unless the step is fixed; the same arguments."""
+    widest = WIDEST[threat.norm] if fixed_step is None else 1.0
+    outside = int(STAGES_SHARE[threat.norm] * steps) if widest > 1 else 0
+    n_stages = min(STAGES[threat.norm], outside)
+    stage_steps = outside // n_stages if n_stages else 0
+    for stage in range(n_stages):
+        ball = threat_model(threat.norm, threat.eps * widest ** (1 - stage / n_stages))
+        start = apgd_ascent(evaluate, x, ball.project(start, x), ball, stage_steps, name=name, confirm=confirm).x
+    return apgd_ascent(
+        evaluate,
+        x,
+        threat.project(start, x),
+        threat,
+        steps - stage_steps * n_stages,
+        name=name,
+        threshold=threshold,
+        fixed_step=fixed_step,
+        confirm=confirm,
+    )
 
 
 def confirmed_by(victim: nn.Module, y: Tensor, objective: AttackObjective) -> Confirm:

@@ -120,7 +120,7 @@ def forced_rejection(
         x: (N, C, H, W) images in [0, 1].
         y: (N,) true labels.
         eps: radii; a result for each, in their order.
-        norm: of the radii, "linf" or "l2".
+        norm: of the radii, "linf", "l2" or "l1".
         fractions: of each radius, at which a rejection is tried.
         force: what has images rejected; `ForceReject` with its defaults by default. Only its radius is changed.
         wrong_label: what has wrong labels accepted; `selective` by default. Only its radius is changed.

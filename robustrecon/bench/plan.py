@@ -143,7 +143,7 @@ class BenchmarkPlan:
     Args:
         names: attacks of `attacks.CATALOGUE`, or `module:factory`.
         eps: radii of the budget; 0 gives the figures without any attack.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         steps: gradient steps, of attacks that take steps.
         engine: the library that runs the attacks; by default each attack's own default.
         detectors: names of detectors, `module:factory`, or detectors; None for those that the model

@@ -51,7 +51,9 @@ def bench(
             help="Radius, such as 0.1 or 8/255; repeatable. 0.1, 0.2 and 0.3 by default.",
         ),
     ] = None,
-    norm: Annotated[str, typer.Option(help="Norm of the budget: linf or l2.")] = "linf",
+    norm: Annotated[
+        str, typer.Option(help="Norm of the budget: linf, l2 or l1 (for MNIST, --eps of about 10).")
+    ] = "linf",
     steps: Annotated[int, typer.Option(help="Gradient steps of each attack that takes steps.")] = 40,
     engine: Annotated[str | None, typer.Option(help="Library that runs the attacks: torchattacks, art or own.")] = None,
     param: Annotated[

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ... import attacks
-from ...attacks import DEAR, DEAR_IMAGES, DEFAULT_ATTACKS, cheapest_first
+from ...attacks import DEAR, DEAR_IMAGES, cheapest_first
 from ...detectors import DEFAULTS
 from ...files import check_writable
 from ...runtime import Progress
@@ -107,13 +107,13 @@ def asked_suite(
 def default_attacks(
     eps: Sequence[float], norm: str, seed: int, n: int, precision: str = "auto"
 ) -> tuple[AttackConfig, ...]:
-    """The attacks of `attacks.DEFAULT_ATTACKS` at each radius; a dear one gets at most `DEAR_IMAGES` of n images.
+    """The attacks of `attacks.default_attacks(norm)` at each radius; a dear one gets at most `DEAR_IMAGES` of n images.
 
     Raises:
         InputError: a value out of range.
     """
     configs = []
-    for name, given in DEFAULT_ATTACKS:
+    for name, given in attacks.default_attacks(norm):
         engine = given.get("engine")
         parameters: dict[str, Json] = {key: value for key, value in given.items() if key != "engine"}
         most = min(n, DEAR_IMAGES) if name in DEAR else n
