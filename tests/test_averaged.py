@@ -32,6 +32,16 @@ class Dropout(nn.Module):
         return dropout(x.flatten(1), 0.1, training=True).mean(1)
 
 
+class Alternating(nn.Module):
+    """Each pass takes back what the one before said."""
+
+    sign = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sign = -self.sign
+        return self.sign * x.flatten(1)[:, :2]
+
+
 def test_decisions_repeat_and_gradients_draw_anew() -> None:
     averaged = Averaged(Dropout(), 300)
     with torch.no_grad():
@@ -69,7 +79,7 @@ def test_the_estimated_draws_are_enough_and_not_far_too_many() -> None:
     assert changed(draws) <= 0.03
     assert changed(max(1, draws // 100)) > 0.03
     assert draws_needed(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), X) == 1
-    assert draws_needed(nn.Sequential(nn.Flatten(), nn.Dropout(1.0), nn.Linear(36, 3, bias=False)), X) is None
+    assert draws_needed(Alternating(), X) is None
     threshold = X.flatten(1).mean(1).median().item()
     assert (draws_needed(victim, X, threshold) or 0) > draws
     with pytest.raises(attacks.InputError, match=r"Sequential has no score"):
@@ -83,19 +93,19 @@ def test_success_on_an_average_is_success_on_the_expectation_where_one_draw_is_l
     y = victim.mean(x).argmax(1)
     agreed = {}
     for kind, model in (("one", victim), ("averaged", Averaged(victim, 500))):
-        for name, more in (("pgd", {"engine": "own", "steps": 10}), ("square", {"queries": 60})):
+        for name, more in (("pgd", {"engine": "own", "steps": 10}), ("square", {"queries": 30})):
             outcome = attacks.load(name, eps=0.05, **more)(model, x, y)
             broken = victim.mean(outcome.x).argmax(1) != y
             agreed[kind, name] = (outcome.success == broken).double().mean().item()
-    assert min(agreed["averaged", name] for name in ("pgd", "square")) >= 0.9, agreed
-    assert max(agreed["one", name] for name in ("pgd", "square")) < 0.9, agreed
+    assert min(agreed["averaged", name] for name in ("pgd", "square")) >= 0.85, agreed
+    assert max(agreed["one", name] for name in ("pgd", "square")) < 0.7, agreed
 
 
 def test_the_check_names_the_draws_that_are_needed_and_is_silent_on_an_average() -> None:
     victim = Dropout()
     x = X[:40]
     y = victim.mean(x).argmax(1)
-    for model, fires in ((victim, True), (Averaged(victim, 300), False)):
+    for model, fires in ((victim, True), (Averaged(victim, 1500), False)):
         attack = attacks.load("pgd", "own", eps=0.02, steps=5, batch_size=16)
         fired = {each.name: each.message for each in attacks.check(model, x, y, attack(model, x, y))}
         assert ("random-outputs" in fired) == fires

@@ -176,7 +176,11 @@ def test_attacks_lists_them_with_citation() -> None:
 def test_listings_as_json() -> None:
     listed = json.loads(cli("attacks", "--json").stdout)
     attacks = {attack["name"]: attack for attack in listed["attacks"]}
-    assert [engine["norms"] for engine in attacks["fgsm"]["engines"]] == [["linf"], ["linf", "l2"], ["linf", "l2"]]
+    assert [engine["norms"] for engine in attacks["fgsm"]["engines"]] == [
+        ["linf"],
+        ["linf", "l2"],
+        ["linf", "l2", "l1"],
+    ]
     assert {"name": "alpha", "type": "float | None", "default": None} in attacks["pgd"]["engines"][0]["parameters"]
     known = {name for name, attack in attacks.items() if attack["knows_detector"]}
     assert {"selective", "square-rejecting"} < known

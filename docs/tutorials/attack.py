@@ -43,7 +43,7 @@ class Momentum(IterativeAttack):
             loss = goal.assess(victim, x_adv, y)[1]
             (grad,) = torch.autograd.grad(loss.sum(), x_adv)
             momentum = self.decay * momentum + grad / grad.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-12)
-            x_adv = self.threat.project(x_adv.detach() + self.step_size * self.threat.steepest(momentum), x)
+            x_adv = self.threat.project(x_adv.detach() + self.step_size * self.threat.direction(x_adv, momentum), x)
         return x_adv
 
 
