@@ -8,13 +8,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, TypeAlias, final
+from typing import Any, ClassVar, TypeAlias, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
 from ..runtime import batched, device_of, dtype_of, recorded
 from ..types import InputError, unknown_name
+
+Cached = TypeVar("Cached")
 
 
 class Evidence:
@@ -43,6 +45,7 @@ class Evidence:
         self.model, self.x = model, x
         self._predicted, self._compared, self._with_energies = predicted, compared, with_energies
         self._features: dict[str | None, Tensor] = {}
+        self._cached: dict[object, Any] = {}
 
     def under(self, predicted: Tensor) -> Evidence:
         """The same images judged under other labels (B,); shares what was computed and does not depend on them."""
@@ -119,6 +122,15 @@ class Evidence:
             self._features[layer] = self._recorded(watched, what, inputs=layer is None)[-1].flatten(1)
         return self._features[layer]
 
+    def cached(self, key: object, compute: Callable[[], Cached]) -> Cached:
+        """What `compute` gives, computed when `key` is first asked for: for what does not depend on `predicted`.
+
+        A detector that runs the model on changed images uses itself as the key, and runs it once for all labels.
+        """
+        if key not in self._cached:
+            self._cached[key] = compute()
+        return self._cached[key]
+
     @cached_property
     def layer_outputs(self) -> list[Tensor]:
         """(B, ...) each: what every convolutional and linear layer gives for x, in the order of the forward pass.
@@ -183,12 +195,15 @@ class Detector(nn.Module, ABC):
     Attributes:
         name: what the catalogue, cards and results call it.
         requires: methods that its model must have beside `forward`.
+        several_passes: whether the score runs the model on changed images too. No calibration scores of such a detector
+            are stored beside a trained model.
         differentiable: whether the score has a gradient in x. One that has none makes attacks that follow it fail:
             they refuse it, and say which attacks need no gradient.
     """
 
     name: str
     requires: ClassVar[tuple[str, ...]] = ()
+    several_passes: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
 
     @abstractmethod

@@ -22,6 +22,10 @@ PLACES: dict[str, str] = {
     "knn": "nearest_neighbours:KNearestNeighbours",
     "vim": "virtual_logit:VirtualLogitMatching",
     "lid": "intrinsic_dimension:LocalIntrinsicDimensionality",
+    "feature_squeezing": "feature_squeezing:FeatureSqueezing",
+    "magnet": "magnet:MagNet",
+    "odds": "odds:Odds",
+    "cpr": "consistent_prediction:ConsistentPrediction",
 }
 """Name -> "module:class" in this package; the class has the same `name`."""
 

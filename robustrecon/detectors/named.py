@@ -85,8 +85,12 @@ def shares_of(detector: Detector | AnyOf) -> tuple[int, ...]:
 
 
 def applicable(model: nn.Module) -> tuple[str, ...]:
-    """The names of the detectors whose methods the model has, and that need no training images."""
-    simple = {name: detector for name, detector in DETECTORS.items() if not issubclass(detector, FittedDetector)}
+    """The names of the detectors that the model has the methods for, without training images or several passes."""
+    simple = {
+        name: detector
+        for name, detector in DETECTORS.items()
+        if not issubclass(detector, FittedDetector) and not detector.several_passes
+    }
     return tuple(name for name, detector in simple.items() if not _missing(detector, model))
 
 
