@@ -20,7 +20,7 @@ from .goals import Goal, Misclassified, Undetected, require_score
 from .images import check_images
 from .readout import Binary, feature_layer, readout
 from .runtime import frozen_eval, seeded
-from .threat import Threat
+from .threat import Threat, threat_model
 
 PLANTED = 50  # images, by default
 INNER = 0.99  # share of eps within which the points of class 0 lie
@@ -161,14 +161,15 @@ def _planted(
 
 
 def _on_sphere(x: Tensor, threat: Threat, share: float, n: int, side: int) -> Tensor:
-    """(n, C, H, W) random points at a share of eps from x, before they are clipped to [0, 1].
+    """(n, C, H, W) random points at a share of eps from x, before they are clipped to [0, 1]; for l1, within it.
 
     The noise is the same within squares of `side` pixels.
     """
     channels, height, width = x.shape[1:]
     noise = torch.randn(n, channels, -(-height // side), -(-width // side), device=x.device)
     noise = noise.repeat_interleave(side, 2)[:, :, :height].repeat_interleave(side, 3)[:, :, :, :width]
-    return threat.project(x + share * threat.eps * threat.steepest(noise), x)
+    images = x.expand(n, -1, -1, -1)
+    return threat_model(threat.norm, share * threat.eps).single_step(images, noise)
 
 
 def _confidence(model: nn.Module, x: Tensor) -> float:

@@ -16,6 +16,7 @@ from robustrecon.data import Dataset
 from robustrecon.detectors import Evidence
 from robustrecon.detectors.consistent_prediction import Ascent, ConsistentPrediction, perturbed
 from robustrecon.detectors.feature_squeezing import FeatureSqueezing, disagreement, median_smoothed, reduced
+from robustrecon.detectors.largest import largest
 from robustrecon.detectors.magnet import LAYERS, MagNet, autoencoded, jensen_shannon, trained
 from robustrecon.detectors.odds import LEAST, Odds, logit_shifts
 
@@ -174,3 +175,11 @@ def test_what_was_fitted_is_saved(name: str, digits: Dataset, tmp_path: Path) ->
     defended = DefendedClassifier(model, name).fit(few.x, few.y).calibrate(digits.calibration.x)
     again = DefendedClassifier.load(defended.save(tmp_path / "d.safetensors"), small(side=28, classes=10))
     assert torch.equal(again.inspect(digits.test.x[:20]).score, defended.inspect(digits.test.x[:20]).score)
+
+
+def test_the_largest_score_is_exact_and_its_gradient_has_a_part_in_all() -> None:
+    scores = torch.tensor([[1.0, 3.0, 2.5], [0.5, 0.5, -4.0]], requires_grad=True)
+    found = largest(scores, 2.0)
+    assert found.tolist() == [3.0, 0.5]
+    (gradient,) = torch.autograd.grad(found.sum(), scores)
+    torch.testing.assert_close(gradient, (2 * scores.detach()).softmax(1))

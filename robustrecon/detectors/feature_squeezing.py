@@ -7,10 +7,12 @@ from torch import Tensor
 from torch.nn.functional import kl_div, pad
 
 from .base import Detector, Evidence
+from .largest import largest
 
 BITS = {1: 1}  # by the number of channels; the paper's joint detectors of MNIST and, below, of CIFAR-10
 BITS_OF_COLOUR = 5
 TINY = 1e-20  # below the rounding errors of a probability
+SHARPNESS = 1.0  # of the gradient of the largest distance, in nats
 
 
 class FeatureSqueezing(Detector):
@@ -37,7 +39,7 @@ class FeatureSqueezing(Detector):
         x = evidence.x
         squeezed = (reduced(x, BITS.get(x.shape[1], BITS_OF_COLOUR)), median_smoothed(x))
         scores = [disagreement(evidence.logits, Evidence(evidence.model, images).logits) for images in squeezed]
-        return torch.stack(scores, 1).amax(1)
+        return largest(torch.stack(scores, 1), SHARPNESS)
 
 
 def reduced(x: Tensor, bits: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, mse_loss, sigmo
 
 from ..runtime import device_of, seeded
 from .base import Evidence, FittedDetector, gathered
+from .largest import largest
 
 FILTERS = 3
 LAYERS = {"pooled": 5, "plain": 3}  # convolutions of the paper's auto-encoders I and II for MNIST
@@ -21,6 +22,7 @@ QUANTILE = 0.99  # of each detector's training scores, which is its unit
 BATCH, EPOCHS, MOST_STEPS, LEARNING_RATE = 32, 20, 2500, 0.02
 COMPARED = 10_000  # training images that the units are taken from, at most
 TINY = 1e-12
+SHARPNESS = 2.0  # of the gradient of the largest score, in its unit
 
 
 class MagNet(FittedDetector):
@@ -30,9 +32,9 @@ class MagNet(FittedDetector):
     of the softmax of f(x) from that of f(a(x)) at temperatures 10 and 40; a and b are the paper's auto-encoders of
     MNIST, 3 filters of 3×3 in all layers, with average pooling and without. They are trained to take Gaussian noise out
     of training images, for at most 2,500 steps of 32 images. The paper gives each score a threshold of its own; here
-    the units make it one threshold for all, calibrated jointly. On the way back f(x) is constant in the divergence:
-    an attack that follows the gradient moves f(a(x)) to the label of x, the exact one also moves x to the decision
-    boundary.
+    the units make it one threshold for all, calibrated jointly. On the way back f(x) is constant in the divergence, and
+    the largest score is a smooth one, whose gradient has a part in all four: the attacks of this library that follow it
+    break more than with the exact gradient.
 
     D. Meng, H. Chen, "MagNet: a Two-Pronged Defense against Adversarial Examples", CCS 2017.
     """
@@ -48,7 +50,7 @@ class MagNet(FittedDetector):
 
     def score(self, evidence: Evidence) -> Tensor:
         scores = evidence.cached(self, lambda: self._scores(evidence))
-        return (scores / self.units.to(scores)).amax(1)
+        return largest(scores / self.units.to(scores), SHARPNESS)
 
     def _scores(self, evidence: Evidence) -> Tensor:
         weights = {name: tensor.to(evidence.x) for name, tensor in self.named_buffers()}
