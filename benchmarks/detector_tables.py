@@ -18,7 +18,7 @@ from .detector_cost import read as read_costs
 from .graft_tables import calibration
 
 IGNORING = ("fgsm", "pgd", "apgd-ce")
-AWARE = ("selective", "orthogonal", "multi-target", "hybrid", "square-rejecting")
+AWARE = ("selective", "orthogonal", "reconstructive", "multi-target", "hybrid", "square-rejecting")
 NETWORKS = {"style-memory-fast": "plain", "style-memory-robust-refine": "robust"}
 NOT_MEASURED = "Not measured yet: `robustrecon bench --suite benchmarks/detectors.toml` does."
 BEFORE = """\

@@ -24,6 +24,7 @@ from robustrecon.files import atomic_write
 
 from . import (
     classifier_table,
+    detector_tables,
     egc_choices,
     energy_models,
     forced,
@@ -302,6 +303,8 @@ TABLES = {
     "cifar": cifar_table,
     "letters": letters_table,
     "nonsense": nonsense_table,
+    "detectors before": detector_tables.before,
+    "detectors after": detector_tables.after,
     "forced": forced_table,
     "graft cost": graft_cost_table,
     "generative models": generative_table,
