@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from robustrecon import DefendedClassifier, InputError, load, load_data, provenance
-from robustrecon.detectors import DETECTORS, FittedDetector, applicable, load_detector, parts
+from robustrecon.detectors import DETECTORS, FittedDetector, load_detector, parts
 from robustrecon.detectors.scoring import labels_and_scores
 from robustrecon.files import atomic_write
 
@@ -51,7 +51,7 @@ def main() -> None:
     data, model = load_data(DATA, arguments.data_dir), load(MODEL)
     some = data.train.pick(torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:FITTED])
     found = []
-    for name in applicable(model):
+    for name in DETECTORS:
         defended = DefendedClassifier(model, load_detector(name))
         fit = None
         if issubclass(DETECTORS[name], FittedDetector):
