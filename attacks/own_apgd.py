@@ -20,8 +20,8 @@ MAX_TARGETS = 9
 
 
 @dataclass(kw_only=True, eq=False)
-class _OwnApgd(ClassifierAttack):
-    """Base class of both.
+class SteppingAttack(ClassifierAttack):
+    """Base class of attacks on a classifier, or on its decision with rejection, that take gradient steps.
 
     Args:
         steps: gradient steps, for each target.
@@ -35,7 +35,7 @@ class _OwnApgd(ClassifierAttack):
         self.steps = at_least(1, self.steps, "steps")
 
 
-class OwnApgdCe(_OwnApgd):
+class OwnApgdCe(SteppingAttack):
     """APGD on the cross-entropy, which begins in a larger ball for l2 and l1; an image leaves once it is misclassified.
 
     F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
@@ -52,7 +52,7 @@ class OwnApgdCe(_OwnApgd):
         return _ascend(classifier, loss, x[rows], y[rows], self.threat, self.steps, self.name)
 
 
-class OwnApgdT(_OwnApgd):
+class OwnApgdT(SteppingAttack):
     """APGD on the logit of a wrong label less that of the true one, for the likeliest wrong labels in turn.
 
     Unlike the difference of logits ratio of F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an

@@ -17,30 +17,14 @@ from ..base import at_least
 from ..detector_aware.rejecting import ClassifierAttack
 from ..errors import InputError
 from ..objective import logit_margin
-from ..own_apgd import MAX_TARGETS, ascend_margins
+from ..own_apgd import MAX_TARGETS, SteppingAttack, ascend_margins
 from .torchattacks import library_attack
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 MIN_CLASSES = 4  # the targeted difference of logits ratio compares so many
 
 
-@dataclass(kw_only=True, eq=False)
-class _Stepping(ClassifierAttack):
-    """Base class of the attacks that take steps.
-
-    Args:
-        steps: gradient steps, for each target.
-        with_rejection, eps, norm, restarts, seed, batch_size: as for every `ClassifierAttack`.
-    """
-
-    steps: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.steps = at_least(1, self.steps, "steps")
-
-
-class ApgdCe(_Stepping):
+class ApgdCe(SteppingAttack):
     """`torchattacks.APGD` on the cross-entropy.
 
     F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
@@ -61,7 +45,7 @@ class ApgdCe(_Stepping):
         return _choose(correct, x_best, x_best_adv)
 
 
-class _OverTargets(_Stepping):
+class _OverTargets(SteppingAttack):
     """Base class of those that go through the likeliest wrong labels."""
 
     def passes(self, n_classes: int) -> int:
