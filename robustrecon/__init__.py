@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .data import load_data
     from .defence import DefendedClassifier, load_defended
     from .figures.node_samples import visualize
+    from .interop.art import from_art
     from .interop.sklearn import from_sklearn
     from .models import EnergyModel, StyleMemoryNet, load
     from .models.wrappers import LogitsOf, Normalized
@@ -31,6 +32,7 @@ _HOME = {
     "Normalized": "models.wrappers",
     "StyleMemoryNet": "models",
     "Verdict": "types",
+    "from_art": "interop.art",
     "from_sklearn": "interop.sklearn",
     "graft": "training",
     "benchmark": "bench",
@@ -51,6 +53,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "Normalized",
     "LogitsOf",
     "from_sklearn",
+    "from_art",
     "DefendedClassifier",
     "load_defended",
     "benchmark",

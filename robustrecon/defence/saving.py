@@ -66,8 +66,11 @@ def load(
     defended = cls(_loaded_model(path, saved, model), saved_detector(saved.card["detector"], detector, str(path)))
     own_parts = parts(defended.detector)
     for index, part in enumerate(own_parts):
+        tensors = models.model_weights(saved.tensors, f"{_STATISTICS}{index}.")
         if isinstance(part, FittedDetector):
-            part.set_statistics(models.model_weights(saved.tensors, f"{_STATISTICS}{index}."))
+            part.set_statistics(tensors)
+        else:
+            _load_weights(part, tensors, f"detector: the weights in {path} do not fit {part.name}")
     scores = saved.tensors[_CALIBRATION]
     calibration = saved_calibration(scores, saved.card.get("alpha"), shares_of(defended.detector), str(path))
     defended.set_calibration(calibration, saved.card.get("image_shape"))
@@ -78,10 +81,7 @@ def load(
 def _loaded_model(path: str | Path, saved: checkpoint.Checkpoint, model: nn.Module | None) -> nn.Module:
     weights: dict[str, Tensor] = models.model_weights(saved.tensors)
     if model is not None:
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise InputError(f"model: the weights in {path} do not fit {type(model).__name__}") from error
+        _load_weights(model, weights, f"model: the weights in {path} do not fit {type(model).__name__}")
     elif "architecture" in saved.card:
         model = models.build(saved.card["architecture"], weights)
         model.trained_on = saved.tensors.get(models.TRAINED_ON)
@@ -89,3 +89,10 @@ def _loaded_model(path: str | Path, saved: checkpoint.Checkpoint, model: nn.Modu
         raise InputError(f"model: {path} holds a model of your own class; pass an instance of it")
     dtypes = [tensor.dtype for tensor in weights.values() if tensor.is_floating_point()]
     return model.to(dtypes[0]) if dtypes else model  # the one that it was calibrated in
+
+
+def _load_weights(module: nn.Module, weights: dict[str, Tensor], message: str) -> None:
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(message) from error

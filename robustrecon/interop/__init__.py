@@ -1,1 +1,1 @@
-"""Models of other libraries, as modules that give logits."""
+"""Models and detectors of other libraries: classifiers as modules that give logits, detectors as this library's."""
