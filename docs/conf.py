@@ -56,7 +56,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r".*\._\w+|Json|WrongJson|Images|ImageShape|Data|Score|Grafted|(attacks\.worst_case\.)?Attempt"),
     (r"py:.*", r"robustrecon\.bench\.(fields\.Fields|keeping\.Keeper)"),
     (r"py:.*", r"OptionValue|robustrecon\.(models\.autoencoder\.Autoencoder|interop\.sklearn\.SklearnClassifier)"),
-    (r"py:.*", r"robustrecon\.figures\.node_samples\.NodeSamples"),
+    (r"py:.*", r"robustrecon\.(figures\.node_samples\.NodeSamples|detectors\.base\.Cached)"),
+    (r"py:.*", r"attacks\.own_apgd\.SteppingAttack"),
 ]
 
 TUTORIALS = ("student", "bench", "engineer", "detector", "attack", "breaker", "own_detector")

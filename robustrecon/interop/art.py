@@ -69,7 +69,7 @@ def from_art(detector: Any) -> Detector:
     `DefendedClassifier.load` a detector of the same architecture as `detector`; its weights are loaded.
 
     Args:
-        detector: the detector, over `PyTorchClassifier`s that take images (B, C, H, W) in [0, 1].
+        detector: the detector, over estimators of type `PyTorchClassifier` that take images (B, C, H, W) in [0, 1].
 
     Raises:
         InputError: another object, or one over other estimators.
