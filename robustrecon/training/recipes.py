@@ -21,7 +21,8 @@ ccat    robustrecon train --data mnist --recipe ccat, then bench --detector msp
         Sure of clean images, unsure of adversarial ones the farther they are; the confidence is the detector. On the
         embedded digits a minute and a half on one core; 98 %.
 egc     robustrecon train --data mnist --model egc --devices 2
-        A classifier that is a diffusion model, small enough for an hour and a half on 2 cores.
+        A classifier that is a diffusion model, small enough for an hour and a half on 2 cores. On the embedded digits
+        11 processor minutes with `--precision bf16-mixed`; 99.7 %.
 egc-large
         robustrecon train --data mnist --recipe egc-large
         The same with a larger network, for longer. 20 minutes on a GPU that others use too; MNIST 99.6 %.
