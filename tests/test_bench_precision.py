@@ -301,13 +301,13 @@ def test_training_against_an_adversary_is_in_bfloat16_where_the_processor_can(
     assert trained_in(tmp_path) == precision
 
 
-def test_only_the_robust_recipes_are_adversarial() -> None:
+def test_which_recipes_are_adversarial() -> None:
     from robustrecon.training.objectives import options_of
 
     adversarial = [
         name for name, recipe in RECIPES.items() if options_of(recipe.objective, recipe.objective_options).adversarial
     ]
-    assert adversarial == ["robust", "robust-refine"]
+    assert adversarial == ["robust", "robust-refine", "ccat"]
 
 
 @pytest.mark.parametrize("begun", ["32-true", "bf16-mixed"])
