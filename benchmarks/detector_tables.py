@@ -27,9 +27,9 @@ telling successful adversarial images from clean ones; *undetected*: share of al
 are accepted. Dashes where no attack succeeded. {n}"""
 AFTER = """\
 Robust risk under attacks that know the detector, L∞ {eps}, and in the *worst case* over all attacks, those of the table
-above too, image by image, with its 95 % Clopper-Pearson interval. *Clean*: wrong or rejected without an attack. †: a
-check fired, so the attack may have failed. Fitting and scoring: processor seconds, one thread, on the robust network.
-Lower bounds: a better attack may exist. {n}"""
+above too, image by image, on the images that all of them saw, with its 95 % Clopper-Pearson interval. *Clean*: wrong or
+rejected without an attack. †: a check fired, so the attack may have failed. Fitting and scoring: processor seconds, one
+thread, on the robust network. Lower bounds: a better attack may exist. {n}"""
 
 
 def before(results: Path, eps: float = 0.3) -> str:
@@ -67,7 +67,7 @@ def after(results: Path, eps: float = 0.3) -> str:
                 f"`{detector}`",
                 text.percent(float(largest.flags.at_risk_when_clean.mean())),
                 *(_risk(found.get(attack)) for attack in AWARE),
-                worst_tables.risk(entry),
+                text.doubted(worst_tables.risk_least(entry), worst_tables.doubts(entry)),
                 *_cost(costs.get(detector)),
             ]
         )

@@ -52,6 +52,11 @@ GRAFTED_SYSTEMS = (
     System("alone, judged by its own confidence", _ALONE),
     System("grafted, `label_margin`, no training", "grafted/mnist-test/benchmarks.grafted-grafted/label_margin"),
 )
+_DEFAULT = "grafted/default/mnist-test/benchmarks.grafted-grafted"
+DEFAULT_SYSTEMS = (
+    System("`label_margin` alone", f"{_DEFAULT}/label_margin"),
+    System("the default", f"{_DEFAULT}/any_of-label_margin-0-free_energy-0-max_logit"),
+)
 TRAINED = System(
     "grafted, `label_margin`, a drawer trained for it",
     "grafted/trained/mnist-test/benchmarks.grafts-digits_refined/label_margin",
@@ -160,6 +165,11 @@ def worst_case_table(results: Path) -> str:
 def grafted_table(results: Path) -> str:
     """A classifier that nobody here trained, alone and grafted."""
     return _risks(results, (*GRAFTED_SYSTEMS, TRAINED), GRAFTED, graft_tables.NOTE)
+
+
+def grafted_default_table(results: Path) -> str:
+    """What it costs under attack to reject what is no member of any class."""
+    return _risks(results, DEFAULT_SYSTEMS, GRAFTED, "")
 
 
 def cifar_table(results: Path) -> str:
@@ -299,6 +309,7 @@ TABLES = {
     "summary": summary_table,
     "worst case": worst_case_table,
     "grafted": grafted_table,
+    "grafted default": grafted_default_table,
     "classifiers": classifier_table.table,
     "cifar": cifar_table,
     "letters": letters_table,
