@@ -32,6 +32,7 @@ from . import (
     graft_tables,
     label_counts,
     nonsense,
+    sample_quality,
 )
 from .graft_tables import System
 from .speed.report import SpeedReport
@@ -192,6 +193,12 @@ def generative_attacks_table(results: Path) -> str:
     return _risks(results, ENERGY_SYSTEMS, "MNIST, the first test images.", graft_tables.NOTE)
 
 
+def colour_samples_table(results: Path) -> str:
+    """What an independent classifier reads in samples of other data than MNIST."""
+    found = sample_quality.read(results / ENERGY_MODELS)
+    return sample_quality.table([each for each in found if each.data != "mnist"]).strip()
+
+
 def egc_table(results: Path) -> str:
     """What EGC's options are worth."""
     return egc_choices.tables(results / ENERGY_MODELS / "egc").strip()
@@ -321,6 +328,7 @@ TABLES = {
     "generative models": generative_table,
     "generative attacks": generative_attacks_table,
     "egc choices": egc_table,
+    "samples in colour": colour_samples_table,
     "label counts": label_counts_table,
     "leaderboard": leaderboard_table,
     "results": results_tables,

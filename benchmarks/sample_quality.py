@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -29,8 +29,8 @@ from robustrecon.figures.judge import Judge, train_judge
 from robustrecon.figures.samples import SampleSheet, samples
 from robustrecon.figures.sheets import short
 from robustrecon.files import atomic_write, slug
-from robustrecon.models import load
-from robustrecon.runtime import resolve_device
+from robustrecon.models import load_with_card
+from robustrecon.runtime import batched, device_of, evaluating, resolve_device
 from robustrecon.statistics import clopper_pearson, frechet_distance
 
 N, SHOWN = 1000, 10  # images in all; of each class on the sheet
@@ -48,6 +48,8 @@ class Quality:
         distance_of_training: that of n training images to the same test images.
         judge_accuracy: of the independent classifier on test images.
         seconds: to make the samples.
+        accuracy: of the model itself on test images; None in a file of a version that did not measure it.
+        training_images, epochs: what it was trained on, and how often; None where its card does not say.
     """
 
     model: str
@@ -58,6 +60,9 @@ class Quality:
     distance_of_training: float
     judge_accuracy: float
     seconds: float
+    accuracy: float | None = None
+    training_images: int | None = None
+    epochs: int | None = None
 
 
 def main() -> None:
@@ -72,7 +77,9 @@ def main() -> None:
     data, device = load_data(arguments.data, arguments.data_dir), resolve_device(arguments.device)
     judge = train_judge(data, device=arguments.device)
     for name in arguments.model:
-        quality, sheet = measure(load(name).to(device), name, data, judge, arguments.n)
+        model, card = load_with_card(name)
+        quality, sheet = measure(model.to(device), name, data, judge, arguments.n)
+        quality = replace(quality, training_images=card.get("data", {}).get("n_train"), epochs=card.get("epoch"))
         place = arguments.out / "samples" / slug(name)
         told = asdict(quality) | {"environment": provenance.environment(device)}
         print(atomic_write(place.with_suffix(".json"), json.dumps(told, indent=2) + "\n"))
@@ -102,25 +109,36 @@ def measure(model: nn.Module, name: str, data: Dataset, judge: Judge, n: int) ->
         distance_of_training=frechet_distance(some[1], some[0]),
         judge_accuracy=judge.accuracy,
         seconds=seconds,
+        accuracy=accuracy(model, data),
     )
     return quality, SampleSheet(made.images[:, :SHOWN], made.names)
 
 
+def accuracy(model: nn.Module, data: Dataset) -> float:
+    """The share of the test images that a model labels right."""
+    with evaluating(model):
+        labels = batched(lambda part: (model(part).argmax(1),), data.test.x.to(device_of(model)))[0]
+    return float((labels.cpu() == data.test.y).float().mean())
+
+
 def read(folder: Path) -> list[Quality]:
     """What `main` wrote below a folder."""
-    known = [each.name for each in fields(Quality)]
+    known = {each.name for each in fields(Quality)}
     told = [json.loads(path.read_text()) for path in sorted((folder / "samples").glob("*.json"))]
-    return [Quality(**{name: each[name] for name in known}) for each in told]
+    return [Quality(**{name: each[name] for name in known & each.keys()}) for each in told]
 
 
 def table(found: Sequence[Quality]) -> str:
     """A row a model."""
-    rows = [["model", "data", "n", "read as asked for", "Fréchet distance", "of training images", "s / 1,000"]]
+    rows = [["model", "data", "trained on", "accuracy", "n", "read as asked for", "Fréchet distance"]]
+    rows[0] += ["of training images", "s / 1,000"]
     for each in found:
         share = bounded(each.read / each.n, clopper_pearson(each.read, each.n))
         per_thousand = decimals(1000 * each.seconds / each.n, 0)
         distances = [decimals(value, 1) for value in (each.distance, each.distance_of_training)]
-        rows.append([f"`{each.model}`", each.data, f"{each.n:,}", share, *distances, per_thousand])
+        trained = "–" if each.epochs is None else f"{each.epochs} x {each.training_images:,} images"
+        own = "–" if each.accuracy is None else f"{each.accuracy:.1%}"
+        rows.append([f"`{each.model}`", each.data, trained, own, f"{each.n:,}", share, *distances, per_thousand])
     return grid(rows)
 
 
