@@ -9,6 +9,7 @@ import json
 import re
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from robustrecon.bench import store
@@ -323,6 +324,8 @@ TABLES = {
     "nonsense": nonsense_table,
     "detectors before": detector_tables.before,
     "detectors after": detector_tables.after,
+    "detectors cifar10 before": partial(detector_tables.before, setting=detector_tables.CIFAR),
+    "detectors cifar10 after": partial(detector_tables.after, setting=detector_tables.CIFAR),
     "forced": forced_table,
     "graft cost": graft_cost_table,
     "generative models": generative_table,
