@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -312,7 +312,7 @@ def _pivot(rows: Sequence[Row]) -> str:
     return text.grid(made)
 
 
-TABLES = {
+TABLES: dict[str, Callable[[Path], str]] = {
     "examples": examples,
     "summary": summary_table,
     "worst case": worst_case_table,
