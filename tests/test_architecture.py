@@ -21,6 +21,7 @@ LAYERS = [
     {"defence"},
     {"bench"},
     {"figures", "interop"},
+    {"app"},
     {"cli"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

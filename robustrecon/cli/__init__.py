@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from . import app as app_command
 from . import bench, calibrate, detect, figures, graft, lists, sample, submit, table, train, visualize
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ for command in (
     figures.figures,
     sample.sample,
     visualize.visualize,
+    app_command.app,
 ):
     app.command()(command)
 for name, listing in (

@@ -1,0 +1,1 @@
+"""A page on which to draw, judge and attack; needs the extra `app` (Gradio)."""
