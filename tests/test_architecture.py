@@ -82,11 +82,11 @@ SHARED = {
 }
 
 
-def test_only_bench_and_cli_run_attacks() -> None:
+def test_only_bench_and_those_beyond_it_run_attacks() -> None:
     """The others take from `attacks` what is no attack: errors, checks of arguments, modes and seeds."""
     taken = {(part_of(path), name) for path in MODULES for name in imported(path)}
     users = {part for part, name in taken if name.startswith("robustrecon.attacks") and name not in SHARED}
-    assert users <= {"bench", "cli"}
+    assert users <= {"bench", "app", "cli"}
 
 
 def test_attacks_are_imported_under_the_name_that_nothing_else_has() -> None:
