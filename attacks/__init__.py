@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .adapters.hop_skip_jump import HopSkipJump
     from .adapters.torchattacks import TorchattacksFGSM, TorchattacksPGD
     from .averaged import Averaged, draws_needed
-    from .base import Attack, IterativeAttack, Outcome
+    from .backward import ApproximateBackward, FrontEnd, front_ends
+    from .base import Attack, Outcome
     from .binarization import PLANTED, BinarizationTest, binarization_test
     from .bpda import BPDA
     from .catalogue import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .force_reject import ForceReject
     from .goals import Goal, Misclassified, Rejected, ScoredVictim, Targeted, Undetected, Victim
     from .images import check_images
+    from .iterative import GradientAttack, IterativeAttack
     from .listing import Description, describe
     from .objective import AttackObjective
     from .own_apgd import OwnApgdCe, OwnApgdT
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from .threat import L1, L2, Linf, Threat, threat_model
     from .transfer import Transfer
     from .worst_case import (
+        BACKWARD_SLOPES,
         DEAR,
         DEAR_IMAGES,
         DEFAULT_ATTACKS,
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
 
 # No name may equal that of a submodule: importing the submodule would replace it.
 _HOME = {
+    "BACKWARD_SLOPES": "worst_case",
     "BPDA": "bpda",
     "CATALOGUE": "catalogue",
     "CHECKED": "checks",
@@ -87,6 +91,7 @@ _HOME = {
     "RENAMED_PARAMETERS": "catalogue",
     "ApgdCe": "adapters.autoattack",
     "ApgdT": "adapters.autoattack",
+    "ApproximateBackward": "backward",
     "ArtFGSM": "adapters.art",
     "ArtPGD": "adapters.art",
     "Attack": "base",
@@ -101,11 +106,13 @@ _HOME = {
     "Evaluation": "detector_aware.apgd",
     "FabT": "adapters.autoattack",
     "ForceReject": "force_reject",
+    "FrontEnd": "backward",
     "Goal": "goals",
+    "GradientAttack": "iterative",
     "HopSkipJump": "adapters.hop_skip_jump",
     "Hybrid": "detector_aware.hybrid",
     "InputError": "errors",
-    "IterativeAttack": "base",
+    "IterativeAttack": "iterative",
     "Linf": "threat",
     "Matching": "detector_aware.matching",
     "Misclassified": "goals",
@@ -144,6 +151,7 @@ _HOME = {
     "engine_of": "catalogue",
     "engines_with_norm": "catalogue",
     "evaluating": "runtime",
+    "front_ends": "backward",
     "frozen": "runtime",
     "frozen_eval": "runtime",
     "has_parameter": "catalogue",
@@ -162,6 +170,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BACKWARD_SLOPES",
     "BPDA",
     "CATALOGUE",
     "CHECKED",
@@ -179,6 +188,7 @@ __all__ = [
     "RENAMED_PARAMETERS",
     "ApgdCe",
     "ApgdT",
+    "ApproximateBackward",
     "ArtFGSM",
     "ArtPGD",
     "Attack",
@@ -193,7 +203,9 @@ __all__ = [
     "Evaluation",
     "FabT",
     "ForceReject",
+    "FrontEnd",
     "Goal",
+    "GradientAttack",
     "HopSkipJump",
     "Hybrid",
     "InputError",
@@ -236,6 +248,7 @@ __all__ = [
     "engine_of",
     "engines_with_norm",
     "evaluating",
+    "front_ends",
     "frozen",
     "frozen_eval",
     "has_parameter",

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
@@ -18,7 +18,7 @@ from .errors import InputError, NonFiniteLoss, raise_if_nonfinite, unknown_name
 from .goals import Goal, Misclassified, Undetected, require_gradient
 from .images import check_images
 from .objective import nearness
-from .precision import in_precision, resolve_precision
+from .precision import exact_model, in_precision, resolve_precision
 from .runtime import frozen_eval, seeded
 from .threat import NORMS, Threat, threat_model
 
@@ -151,6 +151,14 @@ class Attack(ABC):
             unknown_name("precision", precision, PRECISIONS)
         return precision
 
+    def searched(self, victim: nn.Module) -> nn.Module:
+        """What `perturb` gets in place of the victim: the victim, or one with another backward pass.
+
+        Raises:
+            InputError: the attack asks for a backward pass that the victim cannot have.
+        """
+        return victim
+
     @abstractmethod
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         """Adversarial images (B, C, H, W) for images x with true labels y (B,).
@@ -203,7 +211,7 @@ class Attack(ABC):
             if self.needs_gradient:
                 require_gradient(victim, x[:1], y[:1], goal, self.name)
             precision = self.resolved_precision(victim, x[:1])
-            searched = in_precision(victim, "float32" if self.whole_dataset else precision)
+            searched = in_precision(self.searched(victim), "float32" if self.whole_dataset else precision)
             size = len(x) if self.whole_dataset else self.batch_size
             parts = x.split(size)
             starts: Sequence[Tensor | None] = [None] * len(parts)
@@ -259,15 +267,16 @@ class Attack(ABC):
         best = _Best(x.clone(), success, torch.full_like(loss, -math.inf), begin)
         if self.eps > 0:
             everything = torch.ones_like(success)
-            if searched is victim:
-                self._perturb_remaining(victim, victim, x, y, goal, best, everything)
+            exact = exact_model(searched)
+            if searched is exact:
+                self._perturb_remaining(exact, victim, x, y, goal, best, everything)
             else:
                 try:
                     self._perturb_remaining(searched, victim, x, y, goal, best, everything)
                     near = ~(nearness(victim, x, best.x, y, goal) <= -BAND)  # one that is not a number counts as near
                 except NonFiniteLoss:  # it may be finite in float32
                     near = everything
-                self._perturb_remaining(victim, victim, x, y, goal, best, near)
+                self._perturb_remaining(exact, victim, x, y, goal, best, near)
         with torch.no_grad():
             return best.x, victim(best.x).argmax(1), best.success, self.threat.distance(best.x - x)
 
@@ -313,49 +322,6 @@ class _Best:
     success: Tensor
     loss: Tensor
     start: Tensor | None
-
-
-STEP_OF_BUDGET = 2.5
-
-
-@dataclass(kw_only=True, eq=False)
-class IterativeAttack(Attack):
-    """Base class of attacks that take gradient steps.
-
-    Args:
-        steps: gradient steps.
-        alpha: step size; by default 2.5 · eps / steps, at most eps (Madry et al. 2018).
-        random_start: start at a random point of the ball instead of at x.
-        eps, norm, restarts, seed, batch_size: as for every `Attack`.
-
-    Raises:
-        InputError: an argument out of its range.
-    """
-
-    steps: int = 40
-    alpha: float | None = None
-    random_start: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.steps = at_least(1, self.steps, "steps")
-        alpha = self.alpha
-        if alpha is None:
-            return
-        if isinstance(alpha, bool) or not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
-            raise InputError(f"alpha: got {alpha!r}, must be a step size above 0")
-
-    @property
-    def step_size(self) -> float:
-        """`alpha`, or its default value."""
-        return min(self.eps, STEP_OF_BUDGET * self.eps / self.steps) if self.alpha is None else float(self.alpha)
-
-    def with_budget(self, eps: float, restarts: int) -> Self:
-        """As for every attack; a step size that was given keeps its share of the radius."""
-        changed = super().with_budget(eps, restarts)
-        if self.alpha is not None and self.eps > 0:
-            changed.alpha = self.alpha * (eps / self.eps)
-        return changed
 
 
 def at_least(bound: int, value: int, argument: str) -> int:

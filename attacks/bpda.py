@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .backward import attacked_model
 from .errors import InputError, unknown_name
 from .goals import Goal, require_gradient
 from .pgd import PGD
-from .precision import exact_model
 
 
 @dataclass(kw_only=True, eq=False)
@@ -21,7 +21,8 @@ class BPDA(PGD):
     """Projected gradient ascent that treats some parts of the victim as the identity in the backward pass.
 
     It suits parts that squeeze, round, quantise or purify, whose output is close to their input. A. Athalye,
-    N. Carlini, D. Wagner, "Obfuscated Gradients Give a False Sense of Security", ICML 2018.
+    N. Carlini, D. Wagner, "Obfuscated Gradients Give a False Sense of Security", ICML 2018. A front end, which has a
+    gradient, but a steep one, is better given a gentler slope by `front_end`.
 
     Args:
         parts: names of the victim's sub-modules, as `named_modules` gives them; each must keep the shape of its
@@ -40,7 +41,7 @@ class BPDA(PGD):
             raise InputError(f"parts: got {self.parts!r}, must be a list of names")
 
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
-        model = exact_model(victim)
+        model = attacked_model(victim)
         chosen = (
             _parts_without_gradient(model, x, y, goal) if self.parts is None else _modules_by_name(model, self.parts)
         )

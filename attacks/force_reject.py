@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .base import IterativeAttack
 from .detector_aware.apgd import Confirm, Evaluate, Evaluation, apgd_ascent
 from .detector_aware.multi_target import rival_labels
 from .errors import InputError
 from .goals import Goal, Rejected, logits_and_score
+from .iterative import IterativeAttack
 from .objective import logit_margin
 from .precision import exact_model
 
@@ -33,7 +33,7 @@ class ForceReject(IterativeAttack):
     Args:
         steps: gradient steps of each ascent; an image leaves as soon as it is rejected.
         alpha: a constant step size; by default the step sizes adapt as in APGD (Croce & Hein 2020).
-        eps, random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
+        eps, random_start, front_end, leaky, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
     """
 
     name = "force-reject"

@@ -13,6 +13,7 @@ from .base import at_least
 from .detector_aware.apgd import Evaluation
 from .detector_aware.base import shrinking_ascent
 from .detector_aware.rejecting import ClassifierAttack
+from .iterative import GradientAttack
 from .objective import logit_margin
 from .threat import Threat
 
@@ -20,11 +21,12 @@ MAX_TARGETS = 9
 
 
 @dataclass(kw_only=True, eq=False)
-class SteppingAttack(ClassifierAttack):
+class SteppingAttack(ClassifierAttack, GradientAttack):
     """Base class of attacks on a classifier, or on its decision with rejection, that take gradient steps.
 
     Args:
         steps: gradient steps, for each target.
+        front_end, leaky: as for every `GradientAttack`.
         with_rejection, eps, norm, restarts, seed, batch_size: as for every `ClassifierAttack`.
     """
 

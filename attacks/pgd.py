@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from .base import Attack, IterativeAttack
+from .base import Attack
 from .errors import nonfinite, raise_if_nonfinite
 from .goals import Goal
+from .iterative import IterativeAttack
 
 SHRINK_BELOW = 0.9  # share of the batch that remains, above which copying the batch costs more than it saves
 
@@ -27,7 +28,8 @@ class PGD(IterativeAttack):
     Args:
         early_exit: images that meet the goal leave the batch. The same images are broken in less time, with a lower
             loss.
-        eps, steps, alpha, random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
+        eps, steps, alpha, random_start, front_end, leaky, norm, restarts, seed, batch_size: as for every
+            `IterativeAttack`.
 
     Raises:
         NonFiniteLoss: from a call, when the loss or its gradient is not finite.

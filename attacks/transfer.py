@@ -47,7 +47,7 @@ class Transfer(Attack):
     def perturb(self, victim: nn.Module, x: Tensor, y: Tensor, goal: Goal) -> Tensor:
         attack = replace(self.made_by.with_budget(self.eps, 1), norm=self.norm, batch_size=self.batch_size)
         with frozen_eval(self.surrogate):
-            return attack.perturb(self.surrogate, x, y, attack.default_goal(self.surrogate))
+            return attack.perturb(attack.searched(self.surrogate), x, y, attack.default_goal(self.surrogate))
 
     def passes(self, n_classes: int) -> int:
         return self.restarts * self.made_by.passes(n_classes)

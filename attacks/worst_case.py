@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .backward import front_ends
 from .base import Attack, Outcome, at_least
 from .catalogue import engine_of, engines_with_norm, has_parameter, load
 from .detector_aware.hybrid import Hybrid
 from .detector_aware.multi_target import MultiTarget
 from .errors import InputError
 from .goals import Goal
+from .iterative import GradientAttack
 from .objective import nearness
 from .runtime import frozen_eval
 
@@ -41,6 +43,13 @@ DEFAULT_ATTACKS: Sequence[tuple[str, Mapping[str, Any]]] = (  # by their cost; r
     ("square-rejecting", {}),
     ("hop-skip-jump-rejecting", {}),
 )
+BACKWARD_SLOPES = (2.0, 4.0, 6.0)
+"""Slopes in the backward pass of front ends, with which the worst case attacks networks that have one."""
+_THROUGH_FRONT_ENDS: Sequence[tuple[str, Mapping[str, Any]]] = (  # each with every slope
+    ("bpda", {"steps": 100}),
+    ("selective", {}),
+    ("multi-target", {}),
+)
 DEAR = (  # attacks that begin at the points that others left, on the images nearest to being broken
     "fab-t",
     "fab-t-rejecting",
@@ -53,14 +62,23 @@ DEAR = (  # attacks that begin at the points that others left, on the images nea
 DEAR_IMAGES = 100  # the most that each of them gets, unless the caller says another number
 
 
-def default_attacks(norm: str) -> list[tuple[str, dict[str, Any]]]:
-    """Those of `DEFAULT_ATTACKS` that there are in this norm, each with its parameters and an engine that has it."""
+def default_attacks(norm: str, front_end: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    """Those of `DEFAULT_ATTACKS` that there are in this norm, each with its parameters and an engine that has it.
+
+    With `front_end`, for a model that has one (`front_ends`), also `bpda`, `selective` and `multi-target` with each of
+    `BACKWARD_SLOPES` in its backward pass, before the random searches.
+    """
     found = []
     for name, given in DEFAULT_ATTACKS:
         engines = engines_with_norm(name, norm)
         if engines:
             fitting = engine_of(name, given.get("engine")) in engines
             found.append((name, dict(given) if fitting else {**given, "engine": engines[0]}))
+    if front_end:
+        searches = next(place for place, (name, _) in enumerate(found) if name == Hybrid.name)
+        found[searches:searches] = [
+            (name, {**given, "front_end": slope}) for name, given in _THROUGH_FRONT_ENDS for slope in BACKWARD_SLOPES
+        ]
     return found
 
 
@@ -190,8 +208,9 @@ class WorstCase(Attack):
     An image that meets the goal is not attacked again. Dear attacks (`DEAR`: random searches, attacks that use
     decisions only, and FAB) run on the `black_box_images` of the remaining images that are nearest to being broken, and
     begin at the nearest points where they can. For a goal that does not ask about a detector only the attacks on the
-    classifier run. F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
-    parameter-free attacks", ICML 2020, take the worst case over attacks in this way.
+    classifier run. A model with a front end is attacked through gentler slopes of it too (`default_attacks`). F. Croce,
+    M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", ICML
+    2020, take the worst case over attacks in this way.
 
     Args:
         attacks: names of attacks, instead of those of the default list that there are in the norm.
@@ -212,7 +231,7 @@ class WorstCase(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.black_box_images = at_least(0, self.black_box_images, "black_box_images")
-        chosen = default_attacks(self.norm) if self.attacks is None else [(name, {}) for name in self.attacks]
+        chosen = default_attacks(self.norm, True) if self.attacks is None else [(name, {}) for name in self.attacks]
         common = {key: getattr(self, key) for key in ("eps", "norm", "restarts", "seed", "batch_size", "precision")}
         self._loaded = [_load(name, {**common, **extra}) for name, extra in chosen]
 
@@ -232,7 +251,10 @@ class WorstCase(Attack):
         points = NearestPoints.clean(victim, x, y, goal)
         asks_detector = len(goal.parts()) > 1
         before: list[Attack] = []
+        has_front_end = bool(front_ends(victim))
         for attack in self._loaded:
+            if needs_front_end(attack) and not has_front_end:
+                continue
             if asks_detector or not attack.knows_detector:
                 most = self.black_box_images if attack.name in DEAR else None
                 attack_remaining(points, attack, victim, x, y, goal, before, most)
@@ -241,6 +263,11 @@ class WorstCase(Attack):
 
     def passes(self, n_classes: int) -> int:
         return sum(attack.passes(n_classes) for attack in self._loaded)
+
+
+def needs_front_end(attack: Attack) -> bool:
+    """Whether an attack is for models with a front end alone."""
+    return isinstance(attack, GradientAttack) and attack.front_end is not None
 
 
 def _begins_at_points(attack: Attack, before: Sequence[Attack]) -> bool:

@@ -20,6 +20,7 @@ SHAPES = [(1, 28, 28), (3, 32, 32), (2, 9, 14)]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in models.MODELS),
     ("style-memory", {"style_encoder": "separate"}),
+    ("style-memory", {"front_end": 20.0, "front_end_energies": True}),
 ]
 EPS = {"linf": 0.2, "l2": 2.0, "l1": 20.0}
 ENGINES = [(name, engine) for name, entry in attacks.CATALOGUE.items() for engine in entry.engines]
@@ -27,7 +28,7 @@ ENGINES = [(name, engine) for name, entry in attacks.CATALOGUE.items() for engin
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
-    ("name", "options"), VARIANTS, ids=["-".join((name, *options.values())) for name, options in VARIANTS]
+    ("name", "options"), VARIANTS, ids=["-".join((name, *map(str, options.values()))) for name, options in VARIANTS]
 )
 class TestModel:
     @pytest.fixture

@@ -129,7 +129,9 @@ def test_unknown_names_are_told(changes: dict[str, Any], message: str) -> None:
 def test_a_card_names_every_option() -> None:
     told = RECIPES["robust-refine"].to_json()
     assert told["model_options"] == {"style_dim": 16, "output": "sigmoid", "style_encoder": "shared", "width": 1} | {
-        "blocks": 2
+        "blocks": 2,
+        "front_end": None,
+        "front_end_energies": False,
     }
     assert told["objective_options"]["margin_gap"] == 3.0
     assert told["objective_options"]["attack_steps"] == 7

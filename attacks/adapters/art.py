@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..base import Attack, IterativeAttack
+from ..base import Attack
 from ..errors import InputError
 from ..goals import Goal, Misclassified
+from ..iterative import IterativeAttack
 
 
 class ArtPGD(IterativeAttack):

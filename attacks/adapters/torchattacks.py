@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..base import Attack, IterativeAttack
+from ..base import Attack
 from ..goals import Goal, Misclassified
+from ..iterative import IterativeAttack
 
 
 class TorchattacksPGD(IterativeAttack):

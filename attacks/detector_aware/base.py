@@ -10,8 +10,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ..base import IterativeAttack
 from ..goals import Goal, logits_and_score
+from ..iterative import IterativeAttack
 from ..objective import AttackObjective
 from ..precision import exact_model
 from ..threat import Threat, threat_model
@@ -36,7 +36,7 @@ class DetectorAware(IterativeAttack):
         alpha: a constant step size, inside the ball of radius eps; by default the step sizes adapt as in APGD (Croce &
             Hein 2020).
         early_exit: an image leaves as soon as it meets the goal; by default the attack goes on.
-        eps, random_start, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
+        eps, random_start, front_end, leaky, norm, restarts, seed, batch_size: as for every `IterativeAttack`.
     """
 
     knows_detector = True
@@ -53,10 +53,16 @@ class DetectorAware(IterativeAttack):
         """The best points near images x (B, C, H, W) with true labels y (B,)."""
 
     def run_apgd(
-        self, evaluate: Evaluate, x: Tensor, objective: AttackObjective, confirm: Confirm | None = None
+        self,
+        evaluate: Evaluate,
+        x: Tensor,
+        objective: AttackObjective,
+        confirm: Confirm | None = None,
+        start: Tensor | None = None,
     ) -> BestPoints:
-        """One ascent from x, or from a random start; arguments as for `apgd_ascent`."""
-        start = self.threat.project(x + self.threat.random(x), x) if self.random_start else x
+        """One ascent from `start`, by default from x or a random point; arguments as for `apgd_ascent`."""
+        if start is None:
+            start = self.random_or_clean(x)
         return shrinking_ascent(
             evaluate,
             x,
@@ -68,6 +74,10 @@ class DetectorAware(IterativeAttack):
             fixed_step=self.alpha,
             confirm=confirm,
         )
+
+    def random_or_clean(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) where an ascent for images x starts: at random points of the ball, or at x."""
+        return self.threat.project(x + self.threat.random(x), x) if self.random_start else x
 
 
 def shrinking_ascent(

@@ -33,6 +33,8 @@ class MultiTarget(DetectorAware):
 
     Args:
         targets: number of wrong labels for each image; all by default.
+        class_start: start each ascent from an image of the target label, projected into the ball: a random one of those
+            of the batch that are classified correctly and accepted. Where there is none, as `random_start` says.
         extra_restarts: number of further rounds. Each attacks the images that are nearest to being broken, a quarter of
             `batch_size` of them, towards their two nearest labels and from new random starts. About half of
             these ascents maximise the smaller margin instead of the hinges.
@@ -42,6 +44,7 @@ class MultiTarget(DetectorAware):
     name = "multi-target"
 
     targets: int | None = None
+    class_start: bool = False
     extra_restarts: int = 0
 
     def __post_init__(self) -> None:
@@ -55,13 +58,16 @@ class MultiTarget(DetectorAware):
         scales = margin_scales(victim, x, y, objective)
         best, loss_best = BestPoints.unevaluated(x), torch.full(targets.shape, -torch.inf, device=x.device)
         all_rows = torch.arange(len(x), device=x.device)
+        examples = _examples(victim, x, y, objective) if self.class_start else None
 
         def attack(rows: Tensor, column: Tensor, *, extra: bool) -> None:
             if self.early_exit or extra:
                 remaining = ~best.broken(objective.threshold)[rows]
                 rows, column = rows[remaining], column[remaining]
             if len(rows):
-                found = self._towards(victim, x[rows], y[rows], targets[rows, column], scales, objective, extra)
+                target = targets[rows, column]
+                start = None if examples is None else self._class_starts(x[rows], target, x[examples], y[examples])
+                found = self._towards(victim, x[rows], y[rows], target, start, scales, objective, extra)
                 best.update(rows, found)
                 loss_best[rows, column] = torch.maximum(loss_best[rows, column], found.loss)
 
@@ -101,6 +107,7 @@ class MultiTarget(DetectorAware):
         x: Tensor,
         y: Tensor,
         target: Tensor,
+        start: Tensor | None,
         scales: tuple[float, float],
         objective: AttackObjective,
         extra: bool,
@@ -134,7 +141,24 @@ class MultiTarget(DetectorAware):
             misclassified = objective.misclassified(logits, y[rows])
             return Evaluation(misclassified, score.detach(), -label_hinge - detector_hinge, grad)
 
-        return self.run_apgd(evaluate, x, objective, confirmed_by(victim, y, objective))
+        return self.run_apgd(evaluate, x, objective, confirmed_by(victim, y, objective), start)
+
+    def _class_starts(self, x: Tensor, target: Tensor, examples: Tensor, labels: Tensor) -> Tensor:
+        """(B, C, H, W) points of the ball around x, each a random example of its target label where there is one."""
+        start = self.random_or_clean(x)
+        of_target = (target[:, None] == labels).float()
+        rows = of_target.any(1)
+        if rows.any():
+            chosen = examples[of_target[rows].multinomial(1)[:, 0]]
+            start[rows] = self.threat.project(chosen, x[rows])
+        return start
+
+
+@torch.no_grad()
+def _examples(victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> Tensor:
+    """(B,) bool: the images that are classified correctly and accepted."""
+    logits, score = logits_and_score(victim, x)
+    return (logits.argmax(1) == y) & (score <= objective.threshold)
 
 
 def _in_margins(values: Tensor) -> Tensor:

@@ -49,8 +49,8 @@ def run(
         progress: show progress on stderr.
 
     Raises:
-        InputError: too few calibration images for alpha, an unwritable folder, or "bfloat16" for a processor or a model
-            that cannot.
+        InputError: too few calibration images for alpha, an unwritable folder, "bfloat16" for a processor or a model
+            that cannot, or a `front_end` for a model that has none.
     """
     return prepared(target, plan, out, progress).run(plan.attacks)
 
@@ -63,7 +63,7 @@ def prepared(target: BenchmarkModel, plan: BenchmarkPlan, out: str | Path | None
     detectors = plan.detectors or default_detectors(target.model)
     most = max(config.n for config in plan.attacks)
     bench = Bench(target, detectors, plan.alpha, most, root, progress, plan.correct_only)
-    bench.check_precisions(plan.attacks)
+    bench.check_attacks(plan.attacks)
     return bench
 
 
@@ -151,13 +151,15 @@ class Bench:
         """Where cells are measured, by a search in `precision`."""
         return Environment.of(self.device, precision)
 
-    def check_precisions(self, configs: Sequence[AttackConfig]) -> None:
-        """Whether the attacks can search in what they are asked to.
+    def check_attacks(self, configs: Sequence[AttackConfig]) -> None:
+        """Whether the model can have the backward pass and the precision that the attacks ask for.
 
         Raises:
-            InputError: "bfloat16", but the processor, the model's weights or a layer cannot.
+            InputError: a `front_end` for a model that has none, or "bfloat16", but the processor, the model's weights
+                or a layer cannot.
         """
         for config in configs:
+            config.attack.searched(self.target.model)
             for detector in self.defences:
                 self.precision(config, detector)
 

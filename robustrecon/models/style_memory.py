@@ -17,6 +17,7 @@ from torch.nn.functional import linear, relu
 from ..types import ImageShape, InputError
 from .autoencoder import Autoencoder
 from .base import EnergyModel, Labels
+from .front_end import FrontEnd
 from .strided import KERNEL, FirstConvolution, LastUpsampling
 
 WIDTHS = (32, 64)
@@ -41,6 +42,9 @@ class StyleMemoryNet(Autoencoder):
         width: multiplies the channels of the convolutions.
         blocks: residual blocks after each convolution of the encoder; none in the paper. A new one changes nothing, so
             that a network without takes up learning where it was (K. He et al., CVPR 2016, for the block).
+        front_end: slope of a `FrontEnd` before the encoder; None, as in the paper, for none.
+        front_end_energies: whether image and drawing are compared behind the front end too. Drawings themselves are of
+            the pixels either way.
 
     Raises:
         InputError: an argument out of its range.
@@ -57,6 +61,8 @@ class StyleMemoryNet(Autoencoder):
         style_encoder: str = "shared",
         width: int = 1,
         blocks: int = 0,
+        front_end: float | None = None,
+        front_end_energies: bool = False,
     ) -> None:
         settings = {
             "style_dim": style_dim,
@@ -64,6 +70,8 @@ class StyleMemoryNet(Autoencoder):
             "style_encoder": style_encoder,
             "width": width,
             "blocks": blocks,
+            "front_end": front_end,
+            "front_end_energies": front_end_energies,
         }
         super().__init__(n_classes, image_shape, **settings)
         if style_dim < 1:
@@ -76,6 +84,8 @@ class StyleMemoryNet(Autoencoder):
             raise InputError(f"blocks: got {blocks}, must not be negative")
         if style_encoder not in ("shared", "separate"):
             raise InputError(f"style_encoder: got {style_encoder!r}, must be 'shared' or 'separate'")
+        if front_end_energies and front_end is None:
+            raise InputError(f"front_end_energies: got {front_end_energies}, must be False without a front_end")
         first, second = (width * channels for channels in WIDTHS)
         channels, height, width = self.image_shape
         if min(height, width) < 4:
@@ -85,6 +95,7 @@ class StyleMemoryNet(Autoencoder):
         self.style_dim = style_dim
         features = second * self._grid[0] * self._grid[1]
 
+        self.front_end = None if front_end is None else FrontEnd(front_end)
         self.conv1 = FirstConvolution(channels, first)
         self.conv2 = nn.Conv2d(first, second, KERNEL, stride=2, padding=2)
         self.blocks1 = nn.Sequential(*(_Block(first) for _ in range(blocks)))
@@ -113,6 +124,8 @@ class StyleMemoryNet(Autoencoder):
         """Logits (B, K) and style memory (B, style_dim) in [0, 1] of images (B, C, H, W)."""
         self._check_shape(x)
         x = x.contiguous(memory_format=torch.channels_last)
+        if self.front_end is not None:
+            x = self.front_end(x)
         h = self.blocks1(relu(self.conv1(x), inplace=True))
         h = self.blocks2(relu(self.conv2(h), inplace=True))
         h = h.permute(0, 2, 3, 1).flatten(1)  # no copy: this is how channels-last lies in memory
@@ -127,7 +140,7 @@ class StyleMemoryNet(Autoencoder):
         return self.unconv1.join(self._draw(self.unhead(torch.cat([label_probabilities, style], dim=1))))
 
     def class_energies(self, x: Tensor) -> Tensor:
-        """‖x − decode(k, style(x))‖² for every label k: (B, K), differentiable in x.
+        """‖x − decode(k, style(x))‖² for every label k: (B, K), differentiable in x; perhaps behind the front end.
 
         One pass of the encoder an image. The decoder's first layer is linear, so its label part and its style
         part are computed once and added; the rest runs over as many (image, label) pairs at a time as fit the
@@ -167,6 +180,8 @@ class StyleMemoryNet(Autoencoder):
         target = self.unconv1.cut(x)
         if target is None:
             drawn, target = self.unconv1.join(drawn), x
+        if self.front_end is not None and self.config["front_end_energies"]:
+            drawn, target = self.front_end(drawn), self.front_end(target)
         drawn = drawn.permute(0, 2, 3, 1).reshape(len(x), h.shape[1], -1)
         return (drawn - target.permute(0, 2, 3, 1).reshape(len(x), 1, -1)).square().sum(2)
 

@@ -17,6 +17,9 @@ robust-refine
         From what `robust` made, on randomly distorted images, with a larger margin asked of clean images than of
         adversarial ones, and with more layers. Over an hour on 2 cores; MNIST 99.5 %. The shipped robust/mnist had two
         shorter rounds of it before.
+robust-front
+        robustrecon train --data mnist --recipe robust-front
+        `robust` behind a steep front end, for half as long. Under an hour on one core; MNIST 99.0 %.
 ccat    robustrecon train --data mnist --recipe ccat, then bench --detector msp
         Sure of clean images, unsure of adversarial ones the farther they are; the confidence is the detector. On the
         embedded digits a minute and a half on one core; 98 %.
@@ -194,6 +197,12 @@ RECIPES: dict[str, Recipe] = {
             learning_rate=1e-3,
             model_options={"blocks": 2},
             objective_options={"noise": 0.0, "eps": 0.31, "ramp": 0.0, "margin_gap": 3.0, "distortion": 1.0},
+        ),
+        replace(
+            _ROBUST,
+            name="robust-front",
+            epochs=10,
+            model_options={"blocks": 1, "front_end": 20.0, "front_end_energies": True},
         ),
         Recipe(
             "fast",

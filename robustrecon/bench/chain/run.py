@@ -98,22 +98,22 @@ def asked_suite(
         Path(name or "default model"),
         data,
         plan.alpha,
-        (SuiteModel(name, tuple(dict.fromkeys(detector or DEFAULTS)), n, configs),),
+        (SuiteModel(name, tuple(dict.fromkeys(detector or DEFAULTS)), n, configs, default_attacks=not attack),),
         precision,
         plan.correct_only,
     )
 
 
 def default_attacks(
-    eps: Sequence[float], norm: str, seed: int, n: int, precision: str = "auto"
+    eps: Sequence[float], norm: str, seed: int, n: int, precision: str = "auto", front_end: bool = False
 ) -> tuple[AttackConfig, ...]:
-    """The attacks of `attacks.default_attacks(norm)` at each radius; a dear one gets at most `DEAR_IMAGES` of n images.
+    """Those of `attacks.default_attacks(norm, front_end)` at each radius; a dear one gets at most `DEAR_IMAGES` images.
 
     Raises:
         InputError: a value out of range.
     """
     configs = []
-    for name, given in attacks.default_attacks(norm):
+    for name, given in attacks.default_attacks(norm, front_end):
         engine = given.get("engine")
         parameters: dict[str, Json] = {key: value for key, value in given.items() if key != "engine"}
         most = min(n, DEAR_IMAGES) if name in DEAR else n
@@ -184,7 +184,7 @@ def run_worst_cases(
 
 def _chains(model: SuiteModel, bench: Bench) -> Iterator[_Chain]:
     configs: list[AttackConfig] = []
-    for config in map(_without_waste, model.attacks):
+    for config in map(_without_waste, _attacks_on(model, bench)):
         if config not in configs:
             configs.append(config)
     n_classes = bench.target.data.n_classes
@@ -192,6 +192,14 @@ def _chains(model: SuiteModel, bench: Bench) -> Iterator[_Chain]:
     for detector in model.detectors:
         for norm in dict.fromkeys(each.norm for each in model.attacks):
             yield _Chain(model, bench, tuple(each for each in configs if each.norm == norm), detector)
+
+
+def _attacks_on(model: SuiteModel, bench: Bench) -> Sequence[AttackConfig]:
+    """The attacks of a model; among the default ones, those with gentler slopes where it has a front end."""
+    if not model.default_attacks or not attacks.front_ends(bench.target.model):
+        return model.attacks
+    first, radii = model.attacks[0], [each.eps for each in model.attacks]
+    return default_attacks(radii, first.norm, first.seed, model.n, first.precision, front_end=True)
 
 
 def _without_waste(config: AttackConfig) -> AttackConfig:

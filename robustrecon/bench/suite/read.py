@@ -41,6 +41,8 @@ class SuiteModel:
         n: the first n test images.
         attacks: what it meets, an entry for each eps; their `n` is the most images, of the model's own n.
         unseen: the budgets (norm, eps) that training did not see, by what the attacks' tables say.
+        default_attacks: whether the attacks are those of the default worst case, which has more of them for a model
+            with a front end.
     """
 
     name: str | None
@@ -48,6 +50,7 @@ class SuiteModel:
     n: int
     attacks: tuple[AttackConfig, ...] = ()
     unseen: frozenset[tuple[str, float]] = frozenset()
+    default_attacks: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ..plan import AttackConfig
 from ..result import Cell, CellFailure, failed
 from ..runner import Bench
 from .forced import ForcedResult, force_rejections
+from .front_end import without_gentler_slopes
 from .read import Suite, SuiteModel
 from .unseen import unmarked
 
@@ -69,8 +70,8 @@ def run_suite(
 ) -> SuiteRun:
     """Measure every cell of a suite, then its curves of forced rejection, in this process.
 
-    A cell that fails is recorded, as by `run`, and the others go on. A line on stderr says for which models the suite
-    does not mark budgets that training did not see.
+    A cell that fails is recorded, as by `run`, and the others go on. Lines on stderr say for which models the suite
+    does not mark budgets that training did not see, and which have a front end that no attack gives a gentler slope.
 
     Args:
         suite: from `read_suite`.
@@ -84,8 +85,8 @@ def run_suite(
 
     Raises:
         InputError: no such model or data, models whose results would have the same place, too few calibration images
-            for alpha, "bfloat16" for a processor or a model that cannot, an unwritable folder, or a backend that is not
-            there.
+            for alpha, "bfloat16" for a processor or a model that cannot, a `front_end` for a model that has none, an
+            unwritable folder, or a backend that is not there.
     """
     from ..parallel import check_workers
 
@@ -93,7 +94,7 @@ def run_suite(
     check_writable(Path(out))
     benches = tuple(load_benches(suite, Path(out), data_dir, device, progress))
     for model, bench in zip(suite.models, benches, strict=True):
-        if said := unmarked(model, bench.target):
+        for said in filter(None, (unmarked(model, bench.target), without_gentler_slopes(model, bench.target))):
             print(f"{suite.path}: {said}", file=sys.stderr)
     cells = [
         (model, bench, config, detector)
@@ -132,7 +133,7 @@ def load_benches(suite: Suite, out: Path, data_dir: str | Path, device: str, pro
                 "differ in recipe or be in suites of their own, with an --out each"
             )
         folders[bench.folder] = model.name
-        bench.check_precisions(model.attacks)
+        bench.check_attacks(model.attacks)
         yield bench
 
 
