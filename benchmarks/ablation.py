@@ -66,6 +66,10 @@ VARIANTS: dict[str, Variant] = {
     "gap": Variant("a gap of 3 between clean and adversarial energies", objective_options={"margin_gap": 3.0}),
     "wide": Variant("twice the channels", {"width": 2}),
     "blocks": Variant("a residual block after each convolution of the encoder", {"blocks": 1}),
+    "front-end": Variant(
+        "a front end of slope 20, energies behind it", {"front_end": 20.0, "front_end_energies": True}
+    ),
+    "front-end-encoder": Variant("a front end of slope 20, energies of the pixels", {"front_end": 20.0}),
     "all-adversarial": Variant("no clean images in a batch", objective_options={"clean_share": 0.0}),
     "eps-0.3": Variant("trained at 0.3", objective_options={"eps": 0.3}),
 }

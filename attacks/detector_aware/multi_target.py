@@ -58,7 +58,8 @@ class MultiTarget(DetectorAware):
         scales = margin_scales(victim, x, y, objective)
         best, loss_best = BestPoints.unevaluated(x), torch.full(targets.shape, -torch.inf, device=x.device)
         all_rows = torch.arange(len(x), device=x.device)
-        examples = _examples(victim, x, y, objective) if self.class_start else None
+        chosen = _accepted(victim, x, y, objective) if self.class_start else torch.zeros_like(y, dtype=torch.bool)
+        examples = x[chosen], y[chosen]
 
         def attack(rows: Tensor, column: Tensor, *, extra: bool) -> None:
             if self.early_exit or extra:
@@ -66,8 +67,7 @@ class MultiTarget(DetectorAware):
                 rows, column = rows[remaining], column[remaining]
             if len(rows):
                 target = targets[rows, column]
-                start = None if examples is None else self._class_starts(x[rows], target, x[examples], y[examples])
-                found = self._towards(victim, x[rows], y[rows], target, start, scales, objective, extra)
+                found = self._towards(victim, x[rows], y[rows], target, examples, scales, objective, extra)
                 best.update(rows, found)
                 loss_best[rows, column] = torch.maximum(loss_best[rows, column], found.loss)
 
@@ -107,7 +107,7 @@ class MultiTarget(DetectorAware):
         x: Tensor,
         y: Tensor,
         target: Tensor,
-        start: Tensor | None,
+        examples: tuple[Tensor, Tensor],
         scales: tuple[float, float],
         objective: AttackObjective,
         extra: bool,
@@ -141,21 +141,24 @@ class MultiTarget(DetectorAware):
             misclassified = objective.misclassified(logits, y[rows])
             return Evaluation(misclassified, score.detach(), -label_hinge - detector_hinge, grad)
 
-        return self.run_apgd(evaluate, x, objective, confirmed_by(victim, y, objective), start)
+        return self.run_apgd(
+            evaluate, x, objective, confirmed_by(victim, y, objective), self._start(x, target, *examples)
+        )
 
-    def _class_starts(self, x: Tensor, target: Tensor, examples: Tensor, labels: Tensor) -> Tensor:
-        """(B, C, H, W) points of the ball around x, each a random example of its target label where there is one."""
+    def _start(self, x: Tensor, target: Tensor, examples: Tensor, labels: Tensor) -> Tensor:
+        """(B, C, H, W) points of the ball around x: from a random example of the target label, where there is one."""
         start = self.random_or_clean(x)
         of_target = (target[:, None] == labels).float()
         rows = of_target.any(1)
         if rows.any():
             chosen = examples[of_target[rows].multinomial(1)[:, 0]]
+            start = start.clone()
             start[rows] = self.threat.project(chosen, x[rows])
         return start
 
 
 @torch.no_grad()
-def _examples(victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> Tensor:
+def _accepted(victim: nn.Module, x: Tensor, y: Tensor, objective: AttackObjective) -> Tensor:
     """(B,) bool: the images that are classified correctly and accepted."""
     logits, score = logits_and_score(victim, x)
     return (logits.argmax(1) == y) & (score <= objective.threshold)
