@@ -130,15 +130,16 @@ def read(folder: Path) -> list[Quality]:
 
 def table(found: Sequence[Quality]) -> str:
     """A row a model."""
-    rows = [["model", "data", "trained on", "accuracy", "n", "read as asked for", "Fréchet distance"]]
-    rows[0] += ["of training images", "s / 1,000"]
+    rows = [["model", "data", "trained on", "accuracy", "reader's accuracy", "n", "read as asked for"]]
+    rows[0] += ["Fréchet distance", "of training images", "s / 1,000"]
     for each in found:
         share = bounded(each.read / each.n, clopper_pearson(each.read, each.n))
         per_thousand = decimals(1000 * each.seconds / each.n, 0)
         distances = [decimals(value, 1) for value in (each.distance, each.distance_of_training)]
         trained = "–" if each.epochs is None else f"{each.epochs} x {each.training_images:,} images"
         own = "–" if each.accuracy is None else f"{each.accuracy:.1%}"
-        rows.append([f"`{each.model}`", each.data, trained, own, f"{each.n:,}", share, *distances, per_thousand])
+        of = [f"`{each.model}`", each.data, trained, own, f"{each.judge_accuracy:.1%}"]
+        rows.append([*of, f"{each.n:,}", share, *distances, per_thousand])
     return grid(rows)
 
 
