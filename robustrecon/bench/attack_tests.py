@@ -79,10 +79,10 @@ def _tests(bench: Bench, configs: Sequence[AttackConfig]) -> Iterator[tuple[Atta
 
 
 def _tested(bench: Bench, config: AttackConfig, detector: str | None) -> AttackTest:
-    attack = config.attack.with_precision(bench.precision(config, detector or next(iter(bench.defences))))
     place = config.norm, config.eps, detector, config.name
     try:
         victim, x = _victim(bench, detector)
+        attack = config.attack.with_precision(bench.precision(config, detector or next(iter(bench.defences))))
         return AttackTest(*place, attacks.binarization_test(victim, x, attack))
     except Exception as error:  # whatever it is, the other attacks go on
         return AttackTest(*place, None, error_line(error))

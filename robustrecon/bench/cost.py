@@ -34,7 +34,8 @@ class Cost:
 
     Attributes:
         seconds: that it takes; None where nobody knows.
-        source: "recorded" from cells like it, "estimated" from a timed pass, or "unknown".
+        source: "recorded" from cells like it, "estimated" from a timed pass, "model alone" where that is a pass of the
+            model without its detector, which has not learned from training images yet, or "unknown".
     """
 
     seconds: float | None
@@ -46,6 +47,7 @@ class Cost:
         return math.inf if self.seconds is None else self.seconds
 
 
+ALONE = "model alone"  # a source
 UNKNOWN = Cost(None, "unknown")
 
 
@@ -66,11 +68,14 @@ class Costs:
         alike = min(self._alike(key), key=lambda result: _distance(result.key, key), default=None)
         if alike is not None:
             return Cost(alike.seconds / alike.key.n * key.n, "recorded")
-        attack = config.attack
-        seconds = self._pass(bench, detectors[0] if attack.knows_detector else None, key.precision)
-        if seconds is None:
-            return UNKNOWN
-        return Cost(seconds * _passes(config, key.n, bench.target.data.n_classes), "estimated")
+        passes = _passes(config, key.n, bench.target.data.n_classes)
+        return self.estimated(bench, detectors[0] if config.attack.knows_detector else None, key.precision, passes)
+
+    def estimated(self, bench: Bench, detector: str | None, precision: str, passes: int) -> Cost:
+        """That of so many passes of one image each through the model, and the detector where there is one."""
+        alone = detector is not None and not bench.can_score(detector)  # nothing is trained for an estimate
+        seconds = self._pass(bench, None if alone else detector, precision)
+        return UNKNOWN if seconds is None else Cost(seconds * passes, ALONE if alone else "estimated")
 
     def _alike(self, key: CellKey) -> Iterator[CellResult]:
         """The recorded cells of the same attack in the same norm, on any model."""

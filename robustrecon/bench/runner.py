@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import attacks
-from ..defence import DefendedClassifier, check_fits_to, fit_to
+from ..defence import DefendedClassifier, check_fits_to
 from ..detectors import DEFAULTS, as_detector, images_needed, is_own, parts, shares_of
 from ..files import check_writable, clear_partial
 from ..runtime import Progress, batched, device_of, evaluating
@@ -22,6 +22,7 @@ from ..types import InputError, Verdict
 from .images import Images
 from .keeping import InFolder, InMemory, Keeper
 from .key import CellKey, budget
+from .learned import Learned
 from .metrics import measure
 from .model import BenchmarkModel
 from .plan import AttackConfig, BenchmarkPlan
@@ -166,12 +167,15 @@ class Bench:
     def precision(self, config: AttackConfig, detector: str) -> str:
         """What the precision of an attack comes to for what it attacks: "float32" or "bfloat16"; tried once for each.
 
+        The model stands in for a detector that has not learned from training images yet.
+
         Raises:
             InputError: "bfloat16", but the processor, the model's weights or a layer cannot.
         """
         if not config.attack.in_bfloat16:
             return "float32"
-        asked = config.precision, detector if config.attack.knows_detector else None
+        tried = config.attack.knows_detector and self.can_score(detector)
+        asked = config.precision, detector if tried else None
         if asked not in self._precisions:
             self._precisions[asked] = self._resolved(*asked)
         return self._precisions[asked]
@@ -223,17 +227,25 @@ class Bench:
                 continue
             again = config
             if stored is not None and stored.key.precision != key.precision:  # its images are lost
-                key, again = stored.key, replace(config, precision="float32")
+                again = replace(config, precision="float32")
             if again.precision not in attacked or config.attack.knows_detector:
                 attacked[again.precision] = self._attempt(again, detector)
-            cells.append(self._cell(key, detector, attacked[again.precision], stored))
+            found = attacked[again.precision]
+            if stored is not None:
+                key = stored.key
+            elif not isinstance(found, Exception):  # the detector may have learned meanwhile
+                key = self.key(config, detector)
+            cells.append(self._cell(key, detector, found, stored))
         return cells
+
+    def can_score(self, detector: str) -> bool:
+        """Whether a detector has learned from training images, now or in an earlier run, or needs none."""
+        return self._learned(detector).recall(self.defences[detector])
 
     def fitted(self, detector: str) -> DefendedClassifier:
         """The model defended by a detector that has learned from training images, where it needs them."""
-        defended = self.defences[detector]
-        fit_to(defended, self.target.data)
-        return defended
+        self._learned(detector).learn(self.defences[detector])
+        return self.defences[detector]
 
     def calibrated(self, detector: str) -> DefendedClassifier:
         """The model defended by a detector, ready to judge."""
@@ -247,8 +259,8 @@ class Bench:
 
     def attack(self, config: AttackConfig, detector: str) -> _Attacked:
         """Attack the images that are classified correctly when clean; the others stay as they are."""
+        victim: nn.Module = self.calibrated(detector) if config.attack.knows_detector else self.target.model
         attack = config.attack.with_precision(self.precision(config, detector))
-        victim: nn.Module = self.calibrated(detector) if attack.knows_detector else self.target.model
         goal = attack.default_goal(victim)
         images, truth = self.x[: config.n], self.y[: config.n]
         correct = (self._labels[: config.n] == truth).nonzero()[:, 0]
@@ -284,14 +296,17 @@ class Bench:
         if detector is not None:
             victims = [DefendedClassifier(model, part) for part in parts(self.defences[detector].detector)]
         try:
-            if detector is not None and precision != "float32" and attacks.bfloat16_unit(self.device) is not None:
-                self.fitted(detector)  # its scores are tried
             found = [attacks.resolve_precision(precision, victim, self.x[:1]) for victim in victims]
         except InputError:
             raise
         except Exception:  # the model fails in every precision: its cells will say how
             return "float32"
         return "bfloat16" if set(found) == {"bfloat16"} else "float32"
+
+    def _learned(self, detector: str) -> Learned:
+        # A detector of the user's own may have changed since: it learns anew.
+        folder = self.root / self.folder if isinstance(self.kept, InFolder) and detector not in self._own else None
+        return Learned(folder, self.weights, self.target.data)
 
     def _stored(self, config: AttackConfig, detector: str) -> CellResult | None:
         # An attack or a detector of the user's own may have changed since: it is run anew.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..data import Dataset
-from ..detectors import Detector, FittedDetector, parts
+from ..detectors import FittedDetector, parts
 from ..types import InputError
 from .classifier import DefendedClassifier
 
@@ -20,11 +20,10 @@ def fit_to(defended: DefendedClassifier, data: Dataset) -> None:
         InputError: there is such a detector, and the data set has no training images.
     """
     check_fits_to(defended, data)
-    unfitted = _unfitted(defended)
-    if unfitted:
+    if learning := unfitted(defended):
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
         sample = data.train.pick(order[:FITTED_ON])
-        for part in unfitted:
+        for part in learning:
             DefendedClassifier(defended.model, part).fit(sample)
 
 
@@ -34,12 +33,13 @@ def check_fits_to(defended: DefendedClassifier, data: Dataset) -> None:
     Raises:
         InputError: it has none, and one is needed.
     """
-    if not len(data.train) and (unfitted := _unfitted(defended)):
+    if not len(data.train) and (learning := unfitted(defended)):
         raise InputError(
-            f"detector: got {unfitted[0].name}, which learns from training images, and {data.name} has none; must be "
+            f"detector: got {learning[0].name}, which learns from training images, and {data.name} has none; must be "
             "another, or fitted before: DefendedClassifier(model, detector).fit(x_train, y_train)"
         )
 
 
-def _unfitted(defended: DefendedClassifier) -> list[Detector]:
+def unfitted(defended: DefendedClassifier) -> list[FittedDetector]:
+    """The parts of its detector that need training images and have learned from none yet."""
     return [part for part in parts(defended.detector) if isinstance(part, FittedDetector) and not part.is_fitted]

@@ -140,6 +140,7 @@ class ShardJob:
 
 def chain_key(bench: Bench, configs: Sequence[AttackConfig], detector: str) -> ChainKey:
     """The key of a chain of attacks on this model."""
+    bench.fitted(detector)  # which may change what a precision comes to
     return ChainKey(tuple(bench.key(config, detector) for config in configs))
 
 

@@ -6,7 +6,7 @@ It is no cell: its attack wants a rejection, so that it says nothing of robust r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ..forced import FRACTIONS, ForcedRejection, forced_rejection
 from ..key import budget
 from ..result import error_line
 from ..runner import Bench
-from .read import Suite
+from .read import Suite, SuiteModel
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,15 @@ class ForcedResult:
 
 
 @dataclass(frozen=True)
-class _Job:
+class ForcedJob:
+    """One curve that is to be measured, or that is stored.
+
+    Attributes:
+        bench: of the model.
+        detector, norm, eps: what is attacked, and with what budget.
+        n: the first n test images.
+    """
+
     bench: Bench
     detector: str
     norm: str
@@ -81,6 +89,22 @@ class _Job:
             "wrong_label": repr(self.wrong_label),
         }
 
+    @property
+    def passes(self) -> int:
+        """About how many passes of one image it takes, where no image is ever broken; the radii are bisected."""
+        n_classes, tries = self.bench.target.data.n_classes, sum(fraction > 0 for fraction in FRACTIONS).bit_length()
+        return self.n * (self.wrong_label.passes(n_classes) + tries * self.force.passes(n_classes))
+
+    def stored(self) -> ForcedRejection | None:
+        """The curve that is stored for exactly this; None where there is none."""
+        try:
+            given = Fields(json.loads(self.path.read_text()))
+            if given.inner("forced_rejection").values != json_value(self.key):
+                return None
+            return ForcedRejection.from_json(given.inner("curve").values)
+        except (OSError, WrongJson, ValueError):
+            return None
+
 
 def force_rejections(suite: Suite, benches: Sequence[Bench], progress: bool = True) -> tuple[ForcedResult, ...]:
     """The curves of all models, detectors and budgets of a suite; what is stored is not run again.
@@ -92,7 +116,7 @@ def force_rejections(suite: Suite, benches: Sequence[Bench], progress: bool = Tr
         benches: one for each of its models.
         progress: show progress on stderr.
     """
-    jobs = list(_jobs(suite, benches)) if suite.forced_rejection else []
+    jobs = [job for model, bench in zip(suite.models, benches, strict=True) for job in forced_jobs(suite, model, bench)]
     results = []
     with Progress("forced rejection", len(jobs), "curves", progress and bool(jobs)) as bar:
         for job in jobs:
@@ -101,18 +125,22 @@ def force_rejections(suite: Suite, benches: Sequence[Bench], progress: bool = Tr
     return tuple(results)
 
 
-def _jobs(suite: Suite, benches: Sequence[Bench]) -> Iterator[_Job]:
-    for model, bench in zip(suite.models, benches, strict=True):
-        budgets = sorted({(each.norm, each.eps) for each in model.attacks if each.eps > 0})
-        for detector in model.detectors:
-            for norm, eps in budgets:
-                yield _Job(bench, detector, norm, eps, min(suite.forced_rejection, len(bench.y)))
+def forced_jobs(suite: Suite, model: SuiteModel, bench: Bench) -> list[ForcedJob]:
+    """The curves of one model, whether they are stored or not; none where the suite asks for none."""
+    n = min(suite.forced_rejection, len(bench.y))
+    return [ForcedJob(bench, *each, n) for each in forced_budgets(suite, model)]
 
 
-def _run(job: _Job) -> ForcedResult:
+def forced_budgets(suite: Suite, model: SuiteModel) -> list[tuple[str, str, float]]:
+    """Detector, norm and eps of each of them."""
+    budgets = sorted({(each.norm, each.eps) for each in model.attacks if each.eps > 0})
+    return [(detector, *each) for detector in model.detectors for each in budgets if suite.forced_rejection]
+
+
+def _run(job: ForcedJob) -> ForcedResult:
     target = job.bench.target
     place = target.data.name, target.name, job.detector, job.norm, job.eps
-    curve = _stored(job)
+    curve = job.stored()
     if curve is None:
         try:
             defended, n = job.bench.calibrated(job.detector), job.n
@@ -131,17 +159,6 @@ def _run(job: _Job) -> ForcedResult:
         text = json.dumps({"forced_rejection": job.key, "curve": curve.to_json()}, allow_nan=False)
         atomic_write(job.path, f"{text}\n")
     return ForcedResult(*place, curve)
-
-
-def _stored(job: _Job) -> ForcedRejection | None:
-    """The curve that is stored for exactly this; None where there is none."""
-    try:
-        given = Fields(json.loads(job.path.read_text()))
-        if given.inner("forced_rejection").values != json_value(job.key):
-            return None
-        return ForcedRejection.from_json(given.inner("curve").values)
-    except (OSError, WrongJson, ValueError):
-        return None
 
 
 def described(result: ForcedResult) -> str:
