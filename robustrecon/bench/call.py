@@ -16,6 +16,7 @@ from ..data import Dataset, Part, load_data
 from ..data.batches import as_images_and_labels, check_labels
 from ..defence import SAVED_KIND, DefendedClassifier
 from ..detectors import DETECTORS, parts
+from ..detectors.catalogue import without_layer
 from ..files import check_writable
 from ..runtime import resolve_device
 from ..types import InputError
@@ -217,6 +218,6 @@ def _is_saved_classifier(model: str | Path) -> bool:
 def _by_name(detector: Detector | AnyOf) -> str | Detector | AnyOf:
     """The name of a detector that the catalogue has as it is; else the detector, whose cells are run anew each time."""
     for part in parts(detector):
-        if type(part) is not DETECTORS.get(part.name) or part.state_dict():
+        if type(part) is not DETECTORS.get(without_layer(part.name)[0]) or part.state_dict():
             return detector
     return detector.name

@@ -166,7 +166,7 @@ def attack_title(attack: str, engine: str | None, steps: int | None, parameters:
 
 def false_alarms(alpha: float, correct_only: bool) -> str:
     """A bound on the false-alarm rate, for a report: `0.01`, `0.01 of the images labelled right`."""
-    return f"{alpha:g}{' of the images labelled right' * correct_only}"
+    return f"{alpha:g}{' of the images labelled right' if correct_only else ''}"  # a truth value of numpy, perhaps
 
 
 def budget(norm: str, eps: float, unseen: bool = False) -> str:

@@ -77,8 +77,8 @@ def bench(
     detector: Annotated[
         list[str] | None,
         typer.Option(
-            help="A detector (see `robustrecon detectors`), 'any_of(NAME,NAME)', or module:factory for your own; "
-            "repeatable. "
+            help="A detector (see `robustrecon detectors`), 'knn(LAYER)', 'any_of(NAME,NAME)', or module:factory for "
+            "your own; repeatable. "
             "label_margin and global_error by default; msp for a model of your own without class energies."
         ),
     ] = None,

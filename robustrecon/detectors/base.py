@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import inspect
 import time
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime import batched, device_of, dtype_of, recorded
-from ..types import InputError, unknown_name
+from ..types import InputError, nearest
 
 Cached = TypeVar("Cached")
 
@@ -114,9 +115,9 @@ class Evidence:
             InputError: no such sub-module, or none that was called.
         """
         if layer not in self._features:
+            if layer is not None:
+                check_layer(self.model, layer)
             modules = dict(self.model.named_modules())
-            if layer is not None and layer not in modules:
-                unknown_name("layer", layer, filter(None, modules))
             watched = [modules[layer]] if layer else [part for part in modules.values() if isinstance(part, nn.Linear)]
             what = f"the layer {layer}" if layer else "a linear layer"
             self._features[layer] = self._recorded(watched, what, inputs=layer is None)[-1].flatten(1)
@@ -187,6 +188,19 @@ class Evidence:
         if not seen:
             raise InputError(f"layer: {type(self.model).__name__} does not call {what}, must be one that it calls")
         return [self._in_precision(values) for values in seen]
+
+
+def check_layer(model: nn.Module, layer: str) -> None:
+    """Whether a model has a sub-module of this name, as `named_modules` gives it.
+
+    Raises:
+        InputError: it has not; the message has the nearest names.
+    """
+    known = [name for name, _ in model.named_modules() if name]
+    if layer not in known:
+        close = difflib.get_close_matches(layer, known, n=5, cutoff=0.3) or known[:5]
+        some = f"among others {', '.join(close)}" if close else "none"
+        raise InputError(f"layer: unknown name {layer!r}{nearest(layer, known)} ({type(model).__name__} has {some})")
 
 
 class Detector(nn.Module, ABC):

@@ -29,6 +29,9 @@ PLACES: dict[str, str] = {
 }
 """Name -> "module:class" in this package; the class has the same `name`."""
 
+ON_A_LAYER = ("mahalanobis", "relative_mahalanobis", "knn", "vim")
+"""Those that look at one layer of the network, another one where the name says so: `knn(LAYER)`."""
+
 DEFAULTS = ("label_margin", "global_error")
 """What a benchmark judges by where no detector is named: any model with class energies has what these two need."""
 
@@ -39,10 +42,11 @@ _RENAMED = {"marginal": "free_energy"}  # in files of earlier versions
 def check_name(name: str) -> None:
     """Whether there is a detector of this name, or all of those that `any_of(NAME,NAME,...)` names.
 
-    A `module:factory` is imported, and torch only where the module imports it.
+    Whether a model has the layer of `knn(LAYER)` only the model can tell. A `module:factory` is imported, and torch only where the module imports it.
 
     Raises:
-        InputError: unknown name; the message suggests the closest one. A module that cannot be imported.
+        InputError: unknown name; the message suggests the closest one. A layer of a detector that looks at none of
+            one's choice. A module that cannot be imported.
     """
     several = names_in(name)
     if several is not None:
@@ -54,8 +58,13 @@ def check_name(name: str) -> None:
     elif is_own(name):
         check_own_name(name)
         import_factory("detector", name)
-    elif name.strip() not in PLACES:
-        unknown_name("detector", name.strip(), [*PLACES, f"{_ANY_OF}NAME,NAME)"])
+    else:
+        detector, layer = without_layer(name)
+        if detector not in PLACES:
+            unknown_name("detector", detector, [*PLACES, f"{_ANY_OF}NAME,NAME)"])
+        if layer is not None and not (layer and detector in ON_A_LAYER):
+            known = ", ".join(f"{each}(LAYER)" for each in ON_A_LAYER)
+            raise InputError(f"detector: got {name.strip()}, must be {detector} alone, or with a layer: {known}")
 
 
 def is_own(name: str) -> bool:
@@ -78,6 +87,17 @@ def names_in(name: str) -> Sequence[str] | None:
     """The names in `any_of(NAME,NAME,...)`; None for one that stands alone."""
     name = name.strip()
     return name[len(_ANY_OF) : -1].split(",") if name.startswith(_ANY_OF) and name.endswith(")") else None
+
+
+def with_layer(name: str, layer: str | None) -> str:
+    """How a detector is named that looks at another layer than by default: `knn(conv2)`."""
+    return name if layer is None else f"{name}({layer})"
+
+
+def without_layer(name: str) -> tuple[str, str | None]:
+    """The name and the layer of `knn(conv2)`; None for the layer that a detector looks at by default."""
+    detector, bracket, layer = name.strip().partition("(")
+    return (detector.strip(), layer[:-1].strip()) if bracket and layer.endswith(")") else (name.strip(), None)
 
 
 def with_share(name: str, share: int) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..runtime import batched, device_of
 from ..types import InputError
 from .base import Evidence, FittedDetector
+from .catalogue import with_layer
 
 MOST_WIDE = 8192  # features of which a covariance is made: (D, D) in float64
 LEAST_VARIANCE = 1e-6  # of a direction, relative to the largest; below it is the rounding of a pass in half precision
@@ -24,14 +25,13 @@ class FeatureDetector(FittedDetector):
 
     Args:
         layer: name of a sub-module whose output is taken, as `Evidence.features` takes it; by default the input of the
-            last linear layer. Another layer is part of the detector's name.
+            last linear layer. Another layer is part of the detector's name, `knn(conv2)`.
     """
 
     def __init__(self, layer: str | None = None) -> None:
         super().__init__()
         self.layer = layer
-        if layer is not None:
-            self.name = f"{self.name}({layer})"
+        self.name = with_layer(self.name, layer)
 
     @abstractmethod
     def learned(self, features: Tensor, logits: Tensor, y: Tensor) -> dict[str, Tensor]:

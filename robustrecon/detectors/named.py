@@ -10,9 +10,10 @@ from typing import TypedDict
 from torch import nn
 
 from ..types import InputError
-from .base import Detector, FittedDetector, FunctionDetector, Score
-from .catalogue import PLACES, check_name, current_name, is_own, names_in, without_share
+from .base import Detector, FittedDetector, FunctionDetector, Score, check_layer
+from .catalogue import ON_A_LAYER, PLACES, check_name, current_name, is_own, names_in, without_layer, without_share
 from .combination import AnyOf
+from .features import FeatureDetector
 from .imported import import_detector
 
 _NEEDS = {"class_energies": "class energies", "reconstruct": "reconstructions"}
@@ -29,7 +30,7 @@ DETECTORS: dict[str, type[Detector]] = {name: _found(place) for name, place in P
 
 
 def load_detector(name: str) -> Detector | AnyOf:
-    """The detector called `name`, the one called `any_of(NAME,NAME,...)`, or `module:factory`, one of the user's own.
+    """The detector called `name`, with a layer or without, `any_of(NAME,NAME,...)`, or `module:factory` of one's own.
 
     Raises:
         InputError: unknown name; the message suggests the closest one. One of the user's own that cannot be made.
@@ -38,7 +39,11 @@ def load_detector(name: str) -> Detector | AnyOf:
         return import_detector(name)
     check_name(name)
     several = names_in(name)
-    return DETECTORS[name.strip()]() if several is None else any_of(*several)
+    if several is not None:
+        return any_of(*several)
+    known, layer = without_layer(name)
+    detector = DETECTORS[known]
+    return detector(layer) if issubclass(detector, FeatureDetector) else detector()
 
 
 def as_detector(given: str | Detector | AnyOf | Score) -> Detector | AnyOf:
@@ -95,11 +100,13 @@ def applicable(model: nn.Module) -> tuple[str, ...]:
 
 
 def check_methods(detector: Detector, model: nn.Module) -> None:
-    """Whether a model has the methods that a detector needs.
+    """Whether a model has the methods, and the layer, that a detector needs.
 
     Raises:
-        InputError: it lacks one; names the detectors that need logits alone.
+        InputError: it lacks one; names the detectors that need logits alone, or the layers nearest in name.
     """
+    if isinstance(detector, FeatureDetector) and detector.layer is not None:
+        check_layer(model, detector.layer)
     if missing := _missing(detector, model):
         simple = ", ".join(name for name in DETECTORS if describe(name)["needs"] == [_NOTHING])
         raise InputError(
@@ -154,7 +161,7 @@ def describe(name: str) -> Description:
         InputError: unknown name.
     """
     check_name(name)
-    detector = DETECTORS[name]
+    detector = DETECTORS[without_layer(name)[0]]
     formula, _, source = (getdoc(detector) or "").partition("\n\n")
     needs = [_NEEDS.get(method, method) for method in detector.requires]
     if issubclass(detector, FittedDetector):
@@ -176,8 +183,12 @@ def listing() -> str:
         has = "a gradient" if known["differentiable"] else "no gradient: attacks that follow it refuse it"
         needs = f"needs {' and '.join(known['needs'])}; its score has {has}"
         lines += [f"{known['name']}: {known['formula']}", indent(f"{needs}\n{known['source']}", "    ")]
+    on_a_layer = (
+        f"NAME(LAYER), of {', '.join(ON_A_LAYER)}: the same score of what a layer of the network gives, such as\n"
+        "    knn(conv2); by default, of what the last linear layer takes"
+    )
     joint = (
         "any_of(NAME,NAME): rejects what either rejects, each at its share of the false-alarm rate (Bonferroni);\n"
         "    any_of(NAME,0*NAME) gives the first all but the least that calibrates the second"
     )
-    return "\n".join([*lines, joint])
+    return "\n".join([*lines, on_a_layer, joint])
