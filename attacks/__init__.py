@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .listing import Description, describe
     from .objective import AttackObjective
     from .own_apgd import OwnApgdCe, OwnApgdT
+    from .own_square import OwnSquare
     from .parameters import Parameter, parameters_of, read_number, read_parameter
     from .pgd import FGSM, PGD
     from .precision import bfloat16_unit, in_precision, resolve_precision
@@ -123,6 +124,7 @@ _HOME = {
     "Outcome": "base",
     "OwnApgdCe": "own_apgd",
     "OwnApgdT": "own_apgd",
+    "OwnSquare": "own_square",
     "Parameter": "parameters",
     "Reconstructive": "detector_aware.reconstructive",
     "Rejected": "goals",
@@ -220,6 +222,7 @@ __all__ = [
     "Outcome",
     "OwnApgdCe",
     "OwnApgdT",
+    "OwnSquare",
     "Parameter",
     "Reconstructive",
     "Rejected",

@@ -80,6 +80,7 @@ _CLASSIFIER_ATTACKS: dict[str, Entry] = {
         "Andriushchenko, Croce, Flammarion, Hein: Square Attack: a query-efficient black-box adversarial attack via "
         "random search. ECCV 2020",
         torchattacks="adapters.autoattack:Square",
+        own="own_square:OwnSquare",
     ),
     "hop-skip-jump": _on_classifier(
         "walk along the decision boundary from an image of another label, which uses decisions only",

@@ -1,4 +1,4 @@
-"""The proposals of a random search: a window of the image is redrawn at random.
+"""The first point and the proposals of a random search: a window of the image is redrawn at random.
 
 M. Andriushchenko, F. Croce, N. Flammarion, M. Hein, "Square Attack: a query-efficient black-box adversarial attack via
 random search", ECCV 2020; for l1 F. Croce, M. Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image
@@ -14,7 +14,30 @@ from torch import Tensor
 
 from .threat import Linf, Threat
 
+GRID = 5  # bumps of the first point, along a side
+HALVINGS = (0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8)  # shares of the search after which the windows halve
 POWERS = {"l1": 1, "l2": 2}  # of the sizes that add up, over disjoint windows, to that of the norm
+
+
+def window_share(progress: float, first: float) -> float:
+    """Share of the pixels in a window after this share of the search, which begins with the share `first`."""
+    return first / 2 ** sum(progress > moment for moment in HALVINGS)
+
+
+def first_point(x: Tensor, threat: Threat) -> Tensor:
+    """Where a search around x (B, C, H, W) begins that is given no start: at random, with the whole radius spent.
+
+    For linf in stripes of eps or -eps from top to bottom; for l2 and l1 on a grid of bumps, each with a random sign.
+    """
+    height, width = x.shape[2:]
+    if isinstance(threat, Linf):
+        return threat.project(x + threat.eps * torch.randn(*x.shape[:2], 1, width, device=x.device).sign(), x)
+    side = max(1, min(height, width) // GRID)
+    rows, columns = -(-height // side), -(-width // side)
+    signs = torch.randn(*x.shape[:2], rows, columns, device=x.device).sign()
+    signs = signs.repeat_interleave(side, 2).repeat_interleave(side, 3)
+    grid = (signs * _bumps(side, side, x).repeat(rows, columns))[:, :, :height, :width]
+    return threat.project(x + threat.eps * _unit(grid, threat), x)
 
 
 def redraw_window(x_adv: Tensor, x: Tensor, share: float, threat: Threat) -> Tensor:

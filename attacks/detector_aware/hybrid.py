@@ -14,12 +14,11 @@ from ..errors import InputError
 from ..goals import Goal, logits_and_score
 from ..objective import AttackObjective, logit_margin, margin_scales, nearness
 from ..precision import exact_model
-from ..squares import redraw_window
+from ..squares import redraw_window, window_share
 from .apgd import BestPoints
 from .multi_target import MultiTarget, rival_labels
 
 FIRST_SHARE = 0.3  # share of the image in the first squares
-HALVINGS = (0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8)  # shares of the search after which the squares halve
 COMPARE_EVERY = 25  # queries between comparisons of all labels
 ROUNDS = 4  # at the end of each but the last, the half with the lower margin is dropped
 
@@ -111,15 +110,12 @@ class Hybrid(MultiTarget):
                 break
             compared = rival_labels(victim, x_best[rows], target[rows])
             for query in range(comparison * COMPARE_EVERY, min((comparison + 1) * COMPARE_EVERY, self.queries)):
-                x_adv = redraw_window(x_best[rows], x[rows], _square_share(query / self.queries), self.threat)
+                x_adv = redraw_window(
+                    x_best[rows], x[rows], window_share(query / self.queries, FIRST_SHARE), self.threat
+                )
                 found = margin(victim, x_adv, rows, compared)
                 better = found > margin_best[rows]
                 x_best[rows[better]], margin_best[rows[better]] = x_adv[better], found[better]
         logits, score = logits_and_score(exact, x_best)
         misclassified = objective.misclassified(logits, y)
         return BestPoints(x_best, misclassified, score.masked_fill(~misclassified, math.inf), margin_best)
-
-
-def _square_share(progress: float) -> float:
-    """Share of the image in a square, after this share of the search."""
-    return FIRST_SHARE / 2 ** sum(progress > moment for moment in HALVINGS)

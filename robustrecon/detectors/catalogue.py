@@ -42,7 +42,8 @@ _RENAMED = {"marginal": "free_energy"}  # in files of earlier versions
 def check_name(name: str) -> None:
     """Whether there is a detector of this name, or all of those that `any_of(NAME,NAME,...)` names.
 
-    Whether a model has the layer of `knn(LAYER)` only the model can tell. A `module:factory` is imported, and torch only where the module imports it.
+    Whether a model has the layer of `knn(LAYER)` only the model can tell. A `module:factory` is imported, and
+    torch only where the module imports it.
 
     Raises:
         InputError: unknown name; the message suggests the closest one. A layer of a detector that looks at none of
