@@ -3,7 +3,8 @@
 R. Zimmermann, W. Brendel, F. Tramèr, N. Carlini, "Increasing Confidence in Adversarial Robustness Evaluations", NeurIPS
 2022. For each image a binary classifier is put on the features of the frozen model, which tells points inside the ball
 from a point that is planted on its boundary. An attack that does not find its way to the side of the planted point
-would not have found an adversarial example of the model either.
+would not have found an adversarial example of the model either. The inverted test tells whether the attack follows the
+detector: it accepts what the detector rejects, and the other way round.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .base import Attack
 from .errors import InputError
 from .goals import Goal, Misclassified, Undetected, require_score
 from .images import check_images
-from .readout import Binary, feature_layer, readout
+from .readout import Binary, Inverted, feature_layer, readout
 from .runtime import frozen_eval, seeded
 from .threat import Threat, threat_model
 
@@ -68,7 +69,7 @@ class BinarizationTest:
         left = f", none could be planted for {self.left_out} others" * bool(self.left_out)
         verdict = "passed" if self.passed else "FAILED"
         return (
-            f"binarization test {verdict}: {self.attack} finds {self.success_rate:.0%} of the planted adversarial "
+            f"{verdict}: {self.attack} finds {self.success_rate:.0%} of the planted adversarial "
             f"examples (n = {self.planted}{left}), random search {self.random_rate:.0%}"
         )
 
@@ -80,6 +81,7 @@ def binarization_test(
     *,
     layer: str | None = None,
     margin: float = 0.7,
+    inverted: bool = False,
     seed: int = 0,
     advance: Callable[[int], object] | None = None,
 ) -> BinarizationTest:
@@ -90,6 +92,10 @@ def binarization_test(
     `Misclassified()`. With an attack that knows the detector, on a model that has a `score` and a `threshold`, it is
     `Misclassified() & Undetected(threshold)`, the detector stays as it is, and it accepts the planted point.
 
+    Where the detector accepts nearly all points of the ball, an attack that ignores it passes too. So there is the
+    inverted test: the detector accepts what it rejects, the planted point among it, and rejects what it accepts. An
+    attack that knows the detector has to pass both.
+
     Args:
         model: gives logits (B, K) of images (B, C, H, W) in [0, 1].
         x: (N, C, H, W) images, better ones that are accepted when clean.
@@ -98,12 +104,13 @@ def binarization_test(
             the forward pass calls.
         margin: where the boundary lies, in (0, 1): towards 0 at the outermost point of class 0, and the easier, towards
             1 at the planted point.
+        inverted: the inverted test, for an attack that knows the detector, on a model that has one.
         seed: of the points that are drawn.
         advance: called after each image with 1.
 
     Raises:
         InputError: bad images or arguments, no such layer, a victim without a gradient for an attack that follows it,
-            or no image for which an example could be planted.
+            no image for which an example could be planted, or the inverted test without a detector.
     """
     x = check_images(x).detach()
     if not 0 < margin < 1:
@@ -111,12 +118,20 @@ def binarization_test(
     if attack.threat.eps <= 0:
         raise InputError("eps: got 0, must be above 0: nothing can be planted in a ball of nothing")
     threshold = getattr(model, "threshold", None) if attack.knows_detector else None
+    judge: nn.Module = model
+    if inverted:
+        if threshold is None:
+            raise InputError(
+                f"inverted: got True, must be False for {attack.name}, which knows no detector of the model"
+            )
+        judge = Inverted(model, threshold)
+        threshold = judge.threshold
     goal: Goal = Misclassified() if threshold is None else Misclassified() & Undetected(threshold)
     found = chance = planted = 0
     with frozen_eval(model), seeded(seed):
         features = feature_layer(model, x[:1], layer)
         for image in x.split(1):
-            made = _planted(model, features, image, attack.threat, threshold, margin)
+            made = _planted(judge, features, image, attack.threat, threshold, margin)
             if made is not None:
                 planted += 1
                 binary, side = made
@@ -126,7 +141,9 @@ def binarization_test(
             if advance is not None:
                 advance(1)
     if not planted:
-        why = "features do not tell it from points inside the ball" if threshold is None else "detector rejects it"
+        why = "features do not tell it from points inside the ball"
+        if threshold is not None:
+            why += f", or the detector {'accepts' if inverted else 'rejects'} it"
         raise InputError(f"model: no adversarial example could be planted in {len(x)} images, the {why}")
     return BinarizationTest(attack.name, planted, found, chance, len(x) - planted)
 

@@ -54,6 +54,32 @@ class Binary(nn.Module):
         return require_score(self.model).score(x)
 
 
+class Inverted(nn.Module):
+    """A model with a detector that accepts what it rejected, and rejects what it accepted.
+
+    Args:
+        model: what gives logits and a score.
+        threshold: of its score; finite.
+    """
+
+    def __init__(self, model: nn.Module, threshold: float) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+        # A score at the threshold is accepted by the model, so the negative one is not.
+        bound = torch.tensor(-threshold)
+        self.threshold = torch.nextafter(bound, bound - 1).item()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        logits: Tensor = self.model(x)
+        return logits
+
+    def score(self, x: Tensor) -> Tensor:
+        """(B,) the model's own, with the sign changed."""
+        return -require_score(self.model).score(x)
+
+
 def readout(inner: Tensor, planted: Tensor, margin: float, confidence: float) -> tuple[Tensor, float] | None:
     """Weight (D,) and bias of the linear classifier that tells a planted point from points inside a ball.
 

@@ -1,4 +1,4 @@
-"""The binarization test of the attacks of a benchmark."""
+"""The binarization tests of the attacks of a benchmark."""
 
 from __future__ import annotations
 
@@ -18,42 +18,54 @@ from .runner import Bench
 
 @dataclass(frozen=True)
 class AttackTest:
-    """What the test says of one attack at one budget.
+    """What the tests say of one attack at one budget.
 
     Attributes:
         norm, eps: the budget.
         detector: that the attack knows; None where it knows none.
         attack: its name.
-        test: what it found; None where it could not be tested.
-        error: why not, in a line; empty where it was.
+        test: what the binarization test found, or why there is none, in a line.
+        inverted: the same of the inverted test; None where the attack knows no detector.
     """
 
     norm: str
     eps: float
     detector: str | None
     attack: str
-    test: attacks.BinarizationTest | None
-    error: str = ""
+    test: attacks.BinarizationTest | str
+    inverted: attacks.BinarizationTest | str | None = None
 
     def __str__(self) -> str:
         where = f"{budget(self.norm, self.eps)}{f', {self.detector}' if self.detector else ''}"
-        said = str(self.test) if self.test else f"binarization test: {self.attack} could not be tested: {self.error}"
-        return f"{where}: {said}"
+        said = f"{where}: binarization test {_said(self.test)}"
+        return said if self.inverted is None else f"{said}; inverted test {_said(self.inverted)}"
 
     def to_json(self) -> dict[str, Json]:
-        test = self.test
-        found: dict[str, Json] = (
-            {"error": self.error}
-            if test is None
-            else {
-                "passed": test.passed,
-                "planted": test.planted,
-                "found": test.found,
-                "found_by_chance": test.found_by_chance,
-                "left_out": test.left_out,
-            }
-        )
-        return {"attack": self.attack, "norm": self.norm, "eps": self.eps, "detector": self.detector, **found}
+        """The figures of the test, or its error, and those of the inverted one under `inverted`."""
+        place: dict[str, Json] = {
+            "attack": self.attack,
+            "norm": self.norm,
+            "eps": self.eps,
+            "detector": self.detector,
+            **_figures(self.test),
+        }
+        return place if self.inverted is None else {**place, "inverted": _figures(self.inverted)}
+
+
+def _said(test: attacks.BinarizationTest | str) -> str:
+    return f"not possible: {test}" if isinstance(test, str) else str(test)
+
+
+def _figures(test: attacks.BinarizationTest | str) -> dict[str, Json]:
+    if isinstance(test, str):
+        return {"error": test}
+    return {
+        "passed": test.passed,
+        "planted": test.planted,
+        "found": test.found,
+        "found_by_chance": test.found_by_chance,
+        "left_out": test.left_out,
+    }
 
 
 def tested_attacks(bench: Bench, configs: Sequence[AttackConfig]) -> list[AttackTest]:
@@ -79,13 +91,16 @@ def _tests(bench: Bench, configs: Sequence[AttackConfig]) -> Iterator[tuple[Atta
 
 
 def _tested(bench: Bench, config: AttackConfig, detector: str | None) -> AttackTest:
-    place = config.norm, config.eps, detector, config.name
-    try:
-        victim, x = _victim(bench, detector)
-        attack = config.attack.with_precision(bench.precision(config, detector or next(iter(bench.defences))))
-        return AttackTest(*place, attacks.binarization_test(victim, x, attack))
-    except Exception as error:  # whatever it is, the other attacks go on
-        return AttackTest(*place, None, error_line(error))
+    def found(inverted: bool) -> attacks.BinarizationTest | str:
+        try:
+            victim, x = _victim(bench, detector)
+            attack = config.attack.with_precision(bench.precision(config, detector or next(iter(bench.defences))))
+            return attacks.binarization_test(victim, x, attack, inverted=inverted)
+        except Exception as error:  # whatever it is, the other attacks go on
+            return error_line(error)
+
+    inverse = None if detector is None else found(inverted=True)
+    return AttackTest(config.norm, config.eps, detector, config.name, found(inverted=False), inverse)
 
 
 def _victim(bench: Bench, detector: str | None) -> tuple[nn.Module, Tensor]:
