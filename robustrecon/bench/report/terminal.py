@@ -53,7 +53,7 @@ def tables(frame: pd.DataFrame) -> list[str]:
     for (data, model, _, n, alpha, correct_only, norm), rows in frame.groupby(SHARED, sort=False):
         clean = rows.drop_duplicates("detector")
         rejected = ", ".join(f"{row.detector} {_percent(row.clean_rejection_rate)} %" for row in clean.itertuples())
-        bound = false_alarms(alpha, bool(correct_only))  # a NumPy one in older pandas
+        bound = false_alarms(alpha, correct_only)
         lines = (
             f"{data}, {model}: {norm}, the first {n} test images, false-alarm rate at most {bound}",
             f"clean: accuracy {_percent(clean.clean_accuracy.iloc[0])} %, rejected by {rejected}",
