@@ -55,12 +55,16 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|Tensor|numpy|pandas|pd|pathlib|Path|collections|typing|numbers|abc)(\..*)?"),
     (r"py:.*", r".*\._\w+|Json|WrongJson|Images|ImageShape|Data|Score|Grafted|(attacks\.worst_case\.)?Attempt"),
     (r"py:.*", r"robustrecon\.bench\.(fields\.Fields|keeping\.Keeper)"),
-    (r"py:.*", r"OptionValue|robustrecon\.(models\.autoencoder\.Autoencoder|interop\.sklearn\.SklearnClassifier)"),
+    (
+        r"py:.*",
+        r"OptionValue|robustrecon\.(models\.autoencoder\.Autoencoder|interop\.sklearn(\.imported)?\.SklearnClassifier)",
+    ),
+    (r"py:.*", r"(sklearn|BaseEstimator|ArrayLike|NDArray|np)(\..*)?|.*\.ImageEstimator"),
     (r"py:.*", r"robustrecon\.(figures\.node_samples\.NodeSamples|detectors\.base\.Cached)"),
     (r"py:.*", r"attacks\.own_apgd\.SteppingAttack"),
 ]
 
-TUTORIALS = ("student", "bench", "engineer", "detector", "attack", "breaker", "own_detector")
+TUTORIALS = ("student", "bench", "engineer", "detector", "attack", "breaker", "own_detector", "with_scikit_learn")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 warnings.filterwarnings("ignore", message=".*is non-interactive, and thus cannot be shown")
 sphinx_gallery_conf = {
