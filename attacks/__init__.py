@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapters.art import ArtFGSM, ArtPGD
+    from .adapters.art import ArtFGSM, ArtPGD, art_estimator
     from .adapters.autoattack import ApgdCe, ApgdT, FabT, Square
     from .adapters.hop_skip_jump import HopSkipJump
     from .adapters.torchattacks import TorchattacksFGSM, TorchattacksPGD
@@ -140,6 +140,7 @@ _HOME = {
     "Undetected": "goals",
     "Victim": "goals",
     "WorstCase": "worst_case",
+    "art_estimator": "adapters.art",
     "attack_remaining": "worst_case",
     "bfloat16_unit": "precision",
     "binarization_test": "binarization",
@@ -238,6 +239,7 @@ __all__ = [
     "Undetected",
     "Victim",
     "WorstCase",
+    "art_estimator",
     "attack_remaining",
     "bfloat16_unit",
     "binarization_test",

@@ -69,6 +69,7 @@ SHARED = {
     f"robustrecon.attacks.{name}"
     for name in (
         "InputError",
+        "art_estimator",
         "bfloat16_unit",
         "check_images",
         "evaluating",

@@ -243,7 +243,7 @@ def black_box() -> Any:
     [
         (
             lambda: network(2),
-            "detector: got Sequential, must be ART's BinaryInputDetector, BinaryActivation",
+            "art: got Sequential, must be ART's PyTorchClassifier, BinaryInputDetector, BinaryActivation",
         ),
         (
             lambda: BinaryInputDetector(black_box()),

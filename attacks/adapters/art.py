@@ -28,7 +28,7 @@ class ArtPGD(IterativeAttack):
         )
 
         attack = ProjectedGradientDescentPyTorch(
-            estimator(victim, x),
+            art_estimator(victim, x),
             norm=norm_of(self.threat.norm),
             eps=self.threat.eps,
             eps_step=self.step_size,
@@ -51,7 +51,7 @@ class ArtFGSM(Attack):
         from art.attacks.evasion import FastGradientMethod
 
         attack = FastGradientMethod(
-            estimator(victim, x),
+            art_estimator(victim, x),
             norm=norm_of(self.threat.norm),
             eps=self.threat.eps,
             batch_size=len(x),
@@ -59,8 +59,12 @@ class ArtFGSM(Attack):
         return _generate(attack, x, y)
 
 
-def estimator(victim: nn.Module, x: Tensor) -> Any:
-    """ART's `PyTorchClassifier` around `victim`, for images like x (B, C, H, W) and on their device."""
+def art_estimator(victim: nn.Module, x: Tensor) -> Any:
+    """ART's `PyTorchClassifier` around `victim`, for images like x (B, C, H, W) in [0, 1] and on their device.
+
+    Raises:
+        InputError: a device that ART does not know.
+    """
     from art.estimators.classification import PyTorchClassifier
 
     if x.device.type not in ("cpu", "cuda"):

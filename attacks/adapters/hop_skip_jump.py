@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..base import at_least
 from ..detector_aware.rejecting import ClassifierAttack
 from ..threat import Threat
-from .art import estimator, norm_of
+from .art import art_estimator, norm_of
 
 RAY = 64  # images on the ray through a given start, the nearest of another label among which is begun from
 NOISE = 100  # images of noise to start from where no clean image has another label
@@ -56,7 +56,7 @@ class HopSkipJump(ClassifierAttack):
 
         watched = _Watched(classifier, self.threat, self.queries)
         attack = ArtHopSkipJump(
-            estimator(watched, x),
+            art_estimator(watched, x),
             batch_size=self.batch_size,
             norm=norm_of(self.threat.norm),
             max_iter=self.queries,  # never reached: the number of queries ends the attack

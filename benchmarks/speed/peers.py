@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import robustrecon.data._torchvision  # noqa: F401 - without it torchvision, which adv-lib imports, may not load
-from attacks.adapters.art import estimator
+from attacks.adapters.art import art_estimator
 from attacks.adapters.torchattacks import library_attack
 
 Peer = Callable[[nn.Module, Tensor, Tensor, float, float, int], Tensor]
@@ -32,7 +32,7 @@ def art_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float, alpha: float, st
     )
 
     attack = ProjectedGradientDescentPyTorch(
-        estimator(model, x), np.inf, eps, alpha, max_iter=steps, batch_size=len(x), verbose=False
+        art_estimator(model, x), np.inf, eps, alpha, max_iter=steps, batch_size=len(x), verbose=False
     )
     return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
 

@@ -3,6 +3,15 @@
 from .classifier import DefendedClassifier
 from .fitting import check_fits_to, fit_to, unfitted
 from .loading import load_defended
+from .reject_class import RejectClass
 from .saving import SAVED_KIND
 
-__all__ = ["SAVED_KIND", "DefendedClassifier", "check_fits_to", "fit_to", "load_defended", "unfitted"]
+__all__ = [
+    "SAVED_KIND",
+    "DefendedClassifier",
+    "RejectClass",
+    "check_fits_to",
+    "fit_to",
+    "load_defended",
+    "unfitted",
+]

@@ -33,6 +33,7 @@ from ..detectors.scoring import detector_scores, evidence_for, labels_and_scores
 from ..runtime import device_of, evaluating
 from ..types import ImageShape, InputError, Verdict, check_fraction
 from . import saving
+from .reject_class import as_art
 
 if TYPE_CHECKING:
     from ..data.batches import Data
@@ -282,6 +283,17 @@ class DefendedClassifier(nn.Module):
         """
         verdict = self.inspect(x)
         return verdict.label.masked_fill(verdict.rejected, -1)
+
+    def to_art(self, reject_class: bool = False) -> Any:
+        """The classifier as ART's `PyTorchClassifier`, for its attacks and whatever else takes one.
+
+        Args:
+            reject_class: give logits (B, K + 1) as `RejectClass` does, whose argmax is K for rejected images.
+
+        Raises:
+            InputError: a shape of the images that is not known, or, with `reject_class`, no calibration.
+        """
+        return as_art(self, reject_class)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The calibration, for `state_dict`."""

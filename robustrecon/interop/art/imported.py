@@ -1,4 +1,4 @@
-"""Evasion detectors of the Adversarial Robustness Toolbox (M.-I. Nicolae et al., 2018) as detectors of this library."""
+"""Classifiers and evasion detectors of the Adversarial Robustness Toolbox (M.-I. Nicolae et al., 2018) as ours."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from art.preprocessing.standardisation_mean_std.utils import broadcastable_mean_
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, one_hot
 
-from ..detectors import Detector, Evidence
-from ..runtime import device_of, dtype_of, seeded
-from ..types import InputError
+from ...detectors import Detector, Evidence
+from ...runtime import device_of, dtype_of, seeded
+from ...types import ImageShape, InputError
 
 NAMES = {
     BinaryInputDetector: "art_binary_input",
@@ -47,11 +47,14 @@ class _ArtDetector(Detector):
         """(B,) scores of images x (B, C, H, W), on any device."""
 
 
-def from_art(detector: Any) -> Detector:
-    """Turn an evasion detector of ART into a detector that is calibrated, attacked and saved as the others are.
+def from_art(art: Any) -> ArtClassifier | Detector:
+    """Turn a classifier of ART into a module, or its evasion detector into a detector that is used as the others are.
 
-    ART makes and fits it; `DefendedClassifier(model, from_art(detector)).calibrate(x)` then finds the threshold. What
-    ART itself would reject plays no part.
+    A `PyTorchClassifier` becomes a module that gives logits, after its preprocessing by mean and standard deviation. It
+    is attacked, defended and put into a benchmark like any other.
+
+    A detector is made and fitted by ART; `DefendedClassifier(model, from_art(detector)).calibrate(x)` then finds the
+    threshold. What ART itself would reject plays no part.
 
     - `BinaryInputDetector` (Z. Gong et al., "Adversarial and Clean Data Are Not Twins", 2017) and
       `BinaryActivationDetector` (J. H. Metzen et al., "On Detecting Adversarial Perturbations", ICLR 2017): the second
@@ -69,21 +72,25 @@ def from_art(detector: Any) -> Detector:
     `DefendedClassifier.load` a detector of the same architecture as `detector`; its weights are loaded.
 
     Args:
-        detector: the detector, over estimators of type `PyTorchClassifier` that take images (B, C, H, W) in [0, 1].
+        art: the classifier, of images (B, C, H, W) in [0, 1] and with no other preprocessing, nor a postprocessing; or
+            the detector, over estimators of type `PyTorchClassifier` that take such images.
 
     Raises:
-        InputError: another object, or one over other estimators.
+        InputError: another object, a detector over other estimators, or a classifier that does more than its network.
     """
+    if isinstance(art, PyTorchClassifier):
+        return ArtClassifier.of(art)
+    detector = art
     if type(detector) not in NAMES:
         known = ", ".join(kind.__name__ for kind in NAMES)
-        raise InputError(f"detector: got {type(detector).__name__}, must be ART's {known}")
+        raise InputError(f"art: got {type(detector).__name__}, must be ART's PyTorchClassifier, {known}")
     if isinstance(detector, BeyondDetectorPyTorch):
         return ArtBeyond(detector)
     estimators = _estimators(detector)
     for estimator in estimators:
         if not isinstance(estimator, PyTorchClassifier):
             raise InputError(
-                f"detector: {type(detector).__name__} is over a {type(estimator).__name__}, must be over ART's "
+                f"art: {type(detector).__name__} is over a {type(estimator).__name__}, must be over ART's "
                 "PyTorchClassifier"
             )
     if not isinstance(detector, SubsetScanningDetector) and all(map(_is_differentiable, estimators)):
@@ -121,6 +128,33 @@ class Standardised(nn.Module):
             mean, std = (torch.as_tensor(value).to(x) for value in broadcastable_mean_std(x, *step))
             x = (x - mean) / std
         return self.network(x)
+
+
+class ArtClassifier(Standardised):
+    """A classifier of ART as a module: logits (B, K) of images (B, C, H, W) in [0, 1]."""
+
+    def __init__(self, estimator: Any, image_shape: ImageShape) -> None:
+        super().__init__(estimator)
+        self.image_shape, self.n_classes = image_shape, int(estimator.nb_classes)
+
+    @classmethod
+    def of(cls, estimator: Any) -> ArtClassifier:
+        """Of a `PyTorchClassifier`.
+
+        Raises:
+            InputError: what it does beside its network cannot be done here.
+        """
+        if not _is_differentiable(estimator):
+            raise InputError(
+                "art: the PyTorchClassifier has a postprocessing, or a preprocessing that is no mean and standard "
+                "deviation, must have none: put it into its module"
+            )
+        shape, clip = tuple(estimator.input_shape), estimator.clip_values
+        if len(shape) != 3 or not estimator.channels_first:
+            raise InputError(f"art: the PyTorchClassifier takes inputs of shape {shape}, must take images (C, H, W)")
+        if clip is not None and (np.any(np.asarray(clip[0]) != 0) or np.any(np.asarray(clip[1]) != 1)):
+            raise InputError(f"art: the PyTorchClassifier has the clip_values {clip}, must be of images in [0, 1]")
+        return cls(estimator, (shape[0], shape[1], shape[2])).eval()
 
 
 class ArtBeyond(_ArtDetector):
