@@ -30,7 +30,9 @@ PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/attacks.md", "docs/graft.md", "docs/libraries.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/attacks.md", "docs/graft.md", "docs/libraries.md", "docs/monitoring.md"]
+)
 def test_python_blocks_run(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     for code in blocks(page, "python"):
         exec(compile(code, page, "exec"), {})
@@ -43,6 +45,7 @@ def test_pages_with_python_are_run_here_or_where_they_are_copied() -> None:
         "docs/attacks.md",
         "docs/graft.md",
         "docs/libraries.md",
+        "docs/monitoring.md",
         "CONTRIBUTING.md",
     }
 

@@ -33,6 +33,7 @@ from ..detectors.scoring import detector_scores, evidence_for, labels_and_scores
 from ..runtime import device_of, evaluating
 from ..types import ImageShape, InputError, Verdict, check_fraction
 from . import saving
+from .monitor import Monitor
 from .reject_class import as_art
 
 if TYPE_CHECKING:
@@ -294,6 +295,10 @@ class DefendedClassifier(nn.Module):
             InputError: a shape of the images that is not known, or, with `reject_class`, no calibration.
         """
         return as_art(self, reject_class)
+
+    def monitor(self, window: int = 1000, false_alarm_rate: float = 0.01) -> Monitor:
+        """Watches it in use: says when its inputs are no longer like the calibration images; errors as of `Monitor`."""
+        return Monitor(self, window, false_alarm_rate)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The calibration, for `state_dict`."""

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from .base import Detector, Evidence, FittedDetector, FunctionDetector, Score, gathered
     from .catalogue import DEFAULTS, PLACES, check_name, current_name, former_name, is_own
     from .combination import AnyOf
-    from .conformal import Calibration, calibrate, check_tells_apart, images_needed, saved_calibration
+    from .conformal import (
+        Calibration,
+        benjamini_hochberg,
+        calibrate,
+        check_tells_apart,
+        images_needed,
+        saved_calibration,
+    )
     from .named import (
         DETECTORS,
         any_of,
@@ -42,6 +49,7 @@ _HOME = {
     "any_of": "named",
     "applicable": "named",
     "as_detector": "named",
+    "benjamini_hochberg": "conformal",
     "calibrate": "conformal",
     "check_methods": "named",
     "check_name": "catalogue",
@@ -74,6 +82,7 @@ __all__ = [
     "any_of",
     "applicable",
     "as_detector",
+    "benjamini_hochberg",
     "calibrate",
     "check_methods",
     "check_name",

@@ -16,6 +16,7 @@ from fractions import Fraction
 from functools import cached_property
 
 import torch
+from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from ..types import InputError, check_fraction
@@ -64,7 +65,7 @@ class Calibration:
     @cached_property
     def thresholds(self) -> tuple[float, ...]:
         """Of each score the k-th smallest; infinity (nothing is rejected) when n is too small for its share."""
-        n, columns = len(self.scores), zip(self.scores.unbind(1), self._ranks, strict=True)
+        n, columns = len(self.scores), zip(self.scores.unbind(1), self.ranks, strict=True)
         return tuple(column[k - 1].item() if k <= n else math.inf for column, k in columns)
 
     @property
@@ -79,7 +80,7 @@ class Calibration:
         1 − k / (n + 1), summed over the m scores, with k the rank of the threshold: 0 where nothing is rejected.
         """
         n = len(self.scores)
-        return sum(max(0, n + 1 - k) for k in self._ranks) / (n + 1)
+        return sum(max(0, n + 1 - k) for k in self.ranks) / (n + 1)
 
     def combined(self, scores: Tensor) -> Tensor:
         """(B,) the score that decides, from the m scores (B, m); differentiable in them.
@@ -108,7 +109,8 @@ class Calibration:
         return torch.stack(parts).clamp_max(1).amin(0)
 
     @property
-    def _ranks(self) -> list[int]:
+    def ranks(self) -> list[int]:
+        """Of each score the k of its threshold, the k-th smallest; n + 1 where nothing is rejected."""
         return [rank(len(self.scores), level) for level in self._levels]
 
     @property
@@ -145,6 +147,34 @@ def calibrate(scores: Tensor, alpha: float, shares: tuple[int, ...] | None = Non
     if not torch.isfinite(scores).all():
         raise InputError("scores: has values that are not finite; the model's energies must be finite")
     return Calibration(scores.detach().float().cpu().sort(dim=0).values, float(alpha), shares)
+
+
+def benjamini_hochberg(p_values: Tensor, rate: float) -> Tensor:
+    """Which inputs of a batch to report as suspicious, so that at most a share `rate` of the reported ones is clean.
+
+    The share is bounded on average, over calibration sets and batches, whatever the other inputs of the batch are. The
+    smallest p-value of n calibration images is 1 / (n + 1), so a batch of B in which few are suspicious needs more than
+    B / rate images.
+
+    Y. Benjamini, Y. Hochberg, "Controlling the False Discovery Rate", 1995; that it holds for p-values that share a
+    calibration set, as those of one detector do: S. Bates et al., "Testing for outliers with conformal p-values", 2023.
+    It is not proven for the p-values of several detectors together.
+
+    Args:
+        p_values: (B,), as `Verdict.p_value` has them.
+        rate: bound on the false discovery rate, in (0, 1).
+
+    Returns:
+        (B,) bool.
+
+    Raises:
+        InputError: something else than p-values, or a rate outside (0, 1).
+    """
+    check_fraction(rate, "rate")
+    if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
+        raise InputError(f"p_values: got shape {tuple(p_values.shape)}, must be (B,), each in [0, 1]")
+    adjusted = false_discovery_control(p_values.detach().double().cpu().numpy()) if len(p_values) else []
+    return torch.as_tensor(adjusted, device=p_values.device) <= rate
 
 
 def saved_calibration(scores: Tensor, alpha: object, shares: tuple[int, ...], where: str) -> Calibration:
