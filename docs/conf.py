@@ -62,11 +62,11 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(art|sklearn|ArrayLike|NDArray|np)(\..*)?|(PyTorchClassifier|EvasionDetector|(.*\.)?ArtClassifier)"),
     (r"py:.*", r"BaseEstimator|.*\.ImageEstimator"),
     (r"py:.*", r"robustrecon\.(figures\.node_samples\.NodeSamples|detectors\.base\.Cached)"),
-    (r"py:.*", r"attacks\.own_apgd\.SteppingAttack"),
+    (r"py:.*", r"attacks\.own_apgd\.SteppingAttack|ExportedProgram"),
 ]
 
 TUTORIALS = ("student", "bench", "engineer", "detector", "attack", "breaker", "own_detector", "with_art")
-TUTORIALS += ("with_scikit_learn",)
+TUTORIALS += ("with_scikit_learn", "export")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 warnings.filterwarnings("ignore", message=".*is non-interactive, and thus cannot be shown")
 sphinx_gallery_conf = {

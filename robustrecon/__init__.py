@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .defence import DefendedClassifier, load_defended
     from .figures.node_samples import visualize
     from .interop.art import from_art
+    from .interop.onnx import export_onnx
     from .interop.sklearn import from_sklearn
     from .models import EnergyModel, StyleMemoryNet, load
     from .models.wrappers import LogitsOf, Normalized
@@ -32,6 +33,7 @@ _HOME = {
     "Normalized": "models.wrappers",
     "StyleMemoryNet": "models",
     "Verdict": "types",
+    "export_onnx": "interop.onnx",
     "from_art": "interop.art",
     "from_sklearn": "interop.sklearn",
     "graft": "training",
@@ -56,6 +58,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "from_art",
     "DefendedClassifier",
     "load_defended",
+    "export_onnx",
     "benchmark",
     "BenchmarkResult",
     "load_results",

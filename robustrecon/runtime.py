@@ -22,10 +22,12 @@ __all__ = [
     "dtype_of",
     "evaluating",
     "frozen",
+    "pieces",
     "recorded",
     "resolve_device",
     "seed_everything",
     "seeded",
+    "traced",
 ]
 
 SCORING_BATCH = 512
@@ -75,6 +77,16 @@ def batched(
     with torch.no_grad():
         parts = [function(part) for part in x.split(batch_size)]
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def traced(x: Tensor) -> bool:
+    """Whether x stands for a batch of any size: operations on it are written down as a graph."""
+    return isinstance(x.shape[0], torch.SymInt)
+
+
+def pieces(x: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Slices of x of `size` rows at most, as `split` gives them; x as a whole where it is traced for any batch."""
+    return (x,) if traced(x) else x.split(size)
 
 
 class Progress:

@@ -13,6 +13,7 @@ from robustrecon.provenance import environment
 
 from .agreement import agreement
 from .engines import ATTACKED, attack_speeds
+from .exported import exported
 from .peers import PEERS
 from .report import SpeedReport
 from .scoring import scoring
@@ -30,7 +31,7 @@ def main() -> None:
     precisions = ["float32"] if unit is None else ["float32", "bfloat16"]
     scored = [scoring(k, precisions, rounds=9) for k in (10, 26)]
     report = SpeedReport(
-        ratios=[row for rows, _ in scored for row in rows] + training(rounds=5),
+        ratios=[row for rows, _ in scored for row in rows] + training(rounds=5) + exported(rounds=5),
         attacks=[row for network, eps in ATTACKED for row in attack_speeds(network, eps, precisions, rounds=3)],
         peaks=[row for _, rows in scored for row in rows],
         agreements=[] if unit is None else [agreement()],

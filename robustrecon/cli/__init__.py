@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from . import app as app_command
-from . import bench, calibrate, detect, figures, graft, lists, sample, submit, table, train, visualize
+from . import bench, calibrate, detect, export, figures, graft, lists, sample, submit, table, train, visualize
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,7 @@ for command in (
     submit.submit,
     calibrate.calibrate,
     detect.detect,
+    export.export,
     figures.figures,
     sample.sample,
     visualize.visualize,

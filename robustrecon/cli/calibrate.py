@@ -12,7 +12,9 @@ from .options import Alpha, CalibrationData, Classifier, CorrectOnly, DataDir, D
 
 
 def calibrate(
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    out: Annotated[
+        Path, typer.Option(help="The .safetensors file to write, or a folder, with a model card for Hugging Face.")
+    ],
     model: Annotated[
         Path, typer.Option(help="A shipped model's name, or a folder that `train` or `graft` wrote.")
     ] = Path("runs/digits"),
@@ -25,12 +27,12 @@ def calibrate(
     correct_only: CorrectOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Write a classifier with a calibrated detector to one file, for `detect --model FILE`."""
+    """Write a classifier with a calibrated detector to one file or folder, for `detect` and `export`."""
     from ..files import check_writable
     from ..types import InputError
 
-    if out.suffix != ".safetensors":
-        raise InputError(f"out: got {out}, must end in .safetensors")
+    if not out.is_dir() and out.suffix not in ("", ".safetensors"):
+        raise InputError(f"out: got {out}, must end in .safetensors, or be a folder")
     check_writable(out.parent)
     from ..defence import load_defended
 

@@ -33,6 +33,7 @@ from ..detectors.scoring import detector_scores, evidence_for, labels_and_scores
 from ..runtime import device_of, evaluating
 from ..types import ImageShape, InputError, Verdict, check_fraction
 from . import saving
+from .about import About
 from .monitor import Monitor
 from .reject_class import as_art
 
@@ -57,6 +58,7 @@ class DefendedClassifier(nn.Module):
         detector: the detector.
         calibration: None before `calibrate`.
         classes: class names in label order, where they are known; `save` keeps them.
+        about: licence, data and metrics, where they are known; `save` keeps them, and writes them on the model card.
 
     Raises:
         InputError: unknown detector, or a model without a method that the detector needs.
@@ -77,6 +79,7 @@ class DefendedClassifier(nn.Module):
                 part.to(device_of(model))
         self.calibration: Calibration | None = None
         self.classes: Sequence[str] | None = None
+        self.about: About | None = None
         self._weights: WeightsWatch | None = None
         self._calibrated_shape: ImageShape | None = None
 
@@ -270,11 +273,7 @@ class DefendedClassifier(nn.Module):
             *(labels_and_scores(self._parts, self.model, images)[:2] for images, _ in batches(x, self.image_shape)),
             strict=True,
         )
-        joined = torch.cat(scores)
-        score = calibration.combined(joined)
-        # Not `score > threshold`: a score that is not a number must not pass.
-        rejected = ~(score <= calibration.threshold)
-        return Verdict(torch.cat(labels), score, calibration.p_value(joined), rejected)
+        return Verdict(torch.cat(labels), *calibration.decide(torch.cat(scores)))
 
     def predict(self, x: Data) -> Tensor:
         """(B,) int64 labels of images (B, C, H, W) in [0, 1], given as to `inspect`; -1 where the input is rejected.
@@ -329,7 +328,12 @@ class DefendedClassifier(nn.Module):
             self._calibrated_shape = state["image_shape"]
 
     def save(self, path: str | Path) -> Path:
-        """Write model, detector and calibration to one .safetensors file, with a readable card beside it.
+        """Write model, detector and calibration to one .safetensors file, with a readable card beside it; returns path.
+
+        Args:
+            path: the .safetensors file, or a folder. A folder gets the files `model.safetensors` and `model.json`, and
+                a model card, `README.md`, in Hugging Face's layout: licence, data, metrics, how to load it. Neither
+                reading nor writing uses the network; `huggingface_hub.upload_folder` publishes it.
 
         Raises:
             InputError: not calibrated, calibrated with other weights, a detector that is a function, or an unwritable
@@ -344,7 +348,7 @@ class DefendedClassifier(nn.Module):
         """Load what `save` wrote.
 
         Args:
-            path: the .safetensors file.
+            path: the .safetensors file, or the folder.
             model: an instance to load the weights into; needed only for a model class that is not in the catalogue.
             detector: an instance; needed only for a detector that is not in the catalogue.
 

@@ -14,9 +14,12 @@ from ..detectors import images_needed, load_detector, parts, saved_calibration, 
 from ..models import EnergyModel, shipped, stored_scores
 from ..runtime import resolve_device
 from ..types import InputError, check_fraction
+from .about import About
 from .classifier import DefendedClassifier
 from .fitting import fit_to
 from .saving import SAVED_KIND
+
+LICENSE = "mit"  # of the models that come with the package, as of itself
 
 
 def load_defended(
@@ -67,6 +70,10 @@ def load_defended(
     trained_on = card.get("data", {})
     judge = load_detector(detector or loaded.default_detector)
     defended = DefendedClassifier(loaded.to(resolve_device(device)), judge)
+    comes_along = str(model) in shipped.names() and not Path(model).exists()
+    defended.about = (
+        About.of_training(card, str(model), LICENSE) if comes_along else About.of_training(card, Path(model).name)
+    )
     names = [part.name for part in parts(defended.detector)]
     stored = {}
     if data is None and not correct_only:

@@ -18,7 +18,10 @@ from ..detectors import (
     saved_detector,
     shares_of,
 )
+from ..files import atomic_write
 from ..types import InputError
+from . import model_card
+from .about import About
 
 if TYPE_CHECKING:
     from .classifier import DefendedClassifier
@@ -30,6 +33,15 @@ _STATISTICS = "detector."
 
 def save(defended: DefendedClassifier, path: str | Path) -> Path:
     """Write what `DefendedClassifier.save` says."""
+    path = Path(path)
+    if path.is_dir() or not path.suffix:
+        _save_file(defended, path / checkpoint.MODEL_FILE)
+        atomic_write(path / model_card.FILE, model_card.model_card(defended))
+        return path
+    return _save_file(defended, path)
+
+
+def _save_file(defended: DefendedClassifier, path: Path) -> Path:
     calibration = defended.checked_calibration(exactly=True)
     model = defended.model
     tensors = {models.WEIGHTS + key: value for key, value in model.state_dict().items()}
@@ -51,6 +63,8 @@ def save(defended: DefendedClassifier, path: str | Path) -> Path:
         tensors[models.TRAINED_ON] = sketch
     if defended.classes is not None:
         card["classes"] = models.class_names(defended.classes, model, "classes")
+    if defended.about is not None:
+        card["about"] = defended.about.to_json()
     if isinstance(model, models.EnergyModel):
         card["architecture"] = models.architecture(model)
     return checkpoint.save(path, {**tensors, _CALIBRATION: calibration.scores}, card)
@@ -75,6 +89,7 @@ def load(
     calibration = saved_calibration(scores, saved.card.get("alpha"), shares_of(defended.detector), str(path))
     defended.set_calibration(calibration, saved.card.get("image_shape"))
     defended.classes = models.class_names(saved.card.get("classes"), defended.model, path)
+    defended.about = About.from_json(saved.card["about"], str(path)) if "about" in saved.card else None
     return defended
 
 

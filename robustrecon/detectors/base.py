@@ -170,7 +170,7 @@ class Evidence:
                 f"model: {type(self.model).__name__} gave a {type(output).__name__}, must give logits (B, K) as a "
                 "tensor; wrap it in a module that picks them"
             )
-        if output.ndim != 2 or len(output) != len(self.x) or not output.is_floating_point():
+        if output.ndim != 2 or output.shape[0] != self.x.shape[0] or not output.is_floating_point():
             raise InputError(
                 f"model: {type(self.model).__name__} gave {output.dtype} of shape {tuple(output.shape)}, must give "
                 f"floating-point logits ({len(self.x)}, K)"

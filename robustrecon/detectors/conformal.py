@@ -82,6 +82,12 @@ class Calibration:
         n = len(self.scores)
         return sum(max(0, n + 1 - k) for k in self.ranks) / (n + 1)
 
+    def decide(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The score that decides, the p-value and whether to reject, (B,) each, from the m scores (B, m)."""
+        score = self.combined(scores)
+        # Not `score > threshold`: a score that is not a number must not pass.
+        return score, self.p_value(scores), ~(score <= self.threshold)
+
     def combined(self, scores: Tensor) -> Tensor:
         """(B,) the score that decides, from the m scores (B, m); differentiable in them.
 

@@ -41,6 +41,15 @@ def detector_scores(detectors: Sequence[Detector], evidence: Evidence) -> Tensor
     return torch.stack(scores, 1)
 
 
+def judged(detectors: Sequence[Detector], model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What `labels_and_scores` gives, of one batch on the model's device, the modules as they are."""
+    evidence = evidence_for(detectors, model, x)
+    logits = evidence.logits
+    scores = detector_scores(detectors, evidence).float()
+    finite = ~(logits.isnan() | logits.isposinf()).any(1)
+    return logits.argmax(1), scores.masked_fill(~finite[:, None], torch.inf), finite
+
+
 def labels_and_scores(detectors: Sequence[Detector], model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Labels (B,), the scores of m detectors (B, m) and whether the logits are finite (B,), on the device of x.
 
@@ -49,12 +58,7 @@ def labels_and_scores(detectors: Sequence[Detector], model: nn.Module, x: Tensor
     device = device_of(model)
 
     def judge(part: Tensor) -> tuple[Tensor, ...]:
-        evidence = evidence_for(detectors, model, part.to(device))
-        logits = evidence.logits
-        scores = detector_scores(detectors, evidence).float()
-        finite = ~(logits.isnan() | logits.isposinf()).any(1)
-        scores = scores.masked_fill(~finite[:, None], torch.inf)
-        return logits.argmax(1).to(x.device), scores.to(x.device), finite.to(x.device)
+        return tuple(column.to(x.device) for column in judged(detectors, model, part.to(device)))
 
     with evaluating(nn.ModuleList([model, *detectors])):
         label, scores, finite = batched(judge, x)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 from torch.utils.checkpoint import checkpoint
 
+from ..runtime import pieces
 from ..types import ImageShape, InputError
 from .autoencoder import Autoencoder
 from .base import Labels
@@ -130,21 +131,21 @@ class ClassConditionedAutoencoder(Autoencoder):
             labels: (B, J) the labels whose energies are wanted, or a function that gives them from the logits; all K
                 by default. The energies are (B, J).
         """
-        encoded = [self.encode(images) for images in x.split(self._pairs(x))]
+        encoded = [self.encode(images) for images in pieces(x, self._pairs(x))]
         logits, style = (torch.cat(parts) for parts in zip(*encoded, strict=True))
         return logits, self.energies(x, style, labels(logits) if callable(labels) else labels)
 
     def energies(self, x: Tensor, style: Tensor, labels: Tensor | None = None) -> Tensor:
         """(B, J) energies of images x under `labels` (B, J), all K by default, and style codes (B, style_dim)."""
         if labels is None:
-            labels = torch.arange(self.n_classes, device=x.device).expand(len(x), -1)
+            labels = torch.arange(self.n_classes, device=x.device).expand(x.shape[0], -1)
         again = torch.is_grad_enabled() and labels.shape[1] >= RECOMPUTED_FROM
         return torch.cat([torch.cat(list(row), 1) for row in self._chunks(x, style, labels, again)])
 
     def _chunks(self, x: Tensor, style: Tensor, labels: Tensor, again: bool) -> Iterator[Iterator[Tensor]]:
         pairs = self._pairs(x)
         images = max(1, pairs // labels.shape[1])
-        for part in zip(x.split(images), style.split(images), labels.split(images), strict=True):
+        for part in zip(*(pieces(each, images) for each in (x, style, labels)), strict=True):
             target, codes = self._steep(self._target_and_seen(part[0])[0]), part[1]
             yield (
                 checkpoint(self._errors, target, codes, chosen, use_reentrant=False)

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
+from ..runtime import pieces, traced
 from ..sampling import Advance, ddim, linear_alpha_bars
 from ..sampling.chain import normal
 from ..types import ImageShape, InputError, unknown_name
@@ -141,9 +142,10 @@ class EGC(GradientDrawings):
         logits = self(x)
         wanted = chosen(labels, logits)
         size = max(1, (GPU_PAIRS if x.is_cuda else PAIRS) // (self.draws * (1 + wanted.shape[1])))
-        weights = [] if len(x) <= size else [*self.parameters()]
+        images_of = pieces(x, size)
+        weights = [] if len(images_of) == 1 else [*self.parameters()]
         parts = []
-        for images, some in zip(x.split(size), wanted.split(size), strict=True):
+        for images, some in zip(images_of, pieces(wanted, size), strict=True):
             drawings = partial(self._drawings, labels=some)
             parts.append(recomputed(drawings, images, weights) if weights else drawings(images))
         return logits, torch.cat(parts)
@@ -217,17 +219,18 @@ class EGC(GradientDrawings):
     def _drawings(self, x: Tensor, labels: Tensor) -> Tensor:
         """(B, J, C, H, W) drawings of images x (B, C, H, W) under `labels` (B, J)."""
         t = self._times(x, self.level).repeat(self.draws)
-        x_t = self.noised(x.repeat(self.draws, 1, 1, 1), t, self.noises.repeat_interleave(len(x), 0))
+        x_t = self.noised(x.repeat(self.draws, 1, 1, 1), t, self.noises.repeat_interleave(x.shape[0], 0))
         labels = labels.repeat(self.draws, 1)
-        if x.is_cuda:  # many small operations cost more there than one forward pass a label does
+        # On a GPU many small operations cost more than one forward pass a label does; a traced graph would be huge.
+        if x.is_cuda or traced(x):
             n = labels.shape[1]
             each = (x_t.repeat_interleave(n, 0), t.repeat_interleave(n), labels.reshape(-1, 1))
-            gradients = self._gradients(*each).view(len(x_t), n, *self.image_shape)
+            gradients = self._gradients(*each).view(x_t.shape[0], n, *self.image_shape)
         else:
             gradients = self._gradients(x_t, t, labels)
         kept, added = self._scales(t)
         clean = (x_t[:, None] + added[:, None] * gradients) / kept[:, None]
-        return (clean.unflatten(0, (self.draws, len(x))).mean(0) + 1) / 2
+        return (clean.unflatten(0, (self.draws, x.shape[0])).mean(0) + 1) / 2
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ_t and √(1 − ᾱ_t) at noise levels t (B,): (B, 1, 1, 1) each."""
@@ -236,7 +239,7 @@ class EGC(GradientDrawings):
 
     def _times(self, x: Tensor, t: int) -> Tensor:
         """(B,) the same noise level for all images x (B, ...)."""
-        return torch.full((len(x),), t, device=x.device)
+        return torch.full((x.shape[0],), t, device=x.device)
 
 
 def attention_pool(maps: Tensor) -> Tensor:

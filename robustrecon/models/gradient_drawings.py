@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..runtime import device_of
+from ..runtime import device_of, pieces
 from ..types import ImageShape, InputError, unknown_name
 from .base import EnergyModel, Labels
 
@@ -52,12 +52,12 @@ class GradientDrawings(EnergyModel):
         if self.config["energy"] == "joint":
             logits: Tensor = self(x)
             return logits, -logits if labels is None else -logits.gather(1, chosen(labels, logits))
-        wanted = torch.arange(self.n_classes, device=x.device).expand(len(x), -1) if labels is None else labels
+        wanted = torch.arange(self.n_classes, device=x.device).expand(x.shape[0], -1) if labels is None else labels
         size = max(1, PAIRS // self.n_classes)
         parts = []
-        for start in range(0, len(x), size):
-            images = x[start : start + size]
-            some = wanted[start : start + size] if isinstance(wanted, Tensor) else wanted
+        images_of = pieces(x, size)
+        labels_of = pieces(wanted, size) if isinstance(wanted, Tensor) else [wanted] * len(images_of)
+        for images, some in zip(images_of, labels_of, strict=True):
             logits, drawings = self.logits_and_drawings(images, some)
             parts.append((logits, (images[:, None] - drawings).square().flatten(2).sum(2)))
         logits, energies = (torch.cat(column) for column in zip(*parts, strict=True))

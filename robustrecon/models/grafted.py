@@ -124,7 +124,7 @@ class Grafted(EnergyModel):
     def class_energies(self, x: Tensor) -> Tensor:
         """(B, K): how badly the drawer explains x under each of the classifier's labels; differentiable in x."""
         if self.layer is self.style_from is None and not self.top_labels:
-            return self._energies(self.for_drawer(x), self.labels.expand(len(x), -1))
+            return self._energies(self.for_drawer(x), self.labels.expand(x.shape[0], -1))
         return self.logits_and_energies(x)[1]
 
     def logits_and_energies(self, x: Tensor, labels: Labels | None = None) -> tuple[Tensor, Tensor]:
@@ -133,14 +133,14 @@ class Grafted(EnergyModel):
         if labels is not None:
             return logits, self._energies(seen, self.labels[labels(logits) if callable(labels) else labels])
         if not self.top_labels:
-            return logits, self._energies(seen, self.labels.expand(len(x), -1))
+            return logits, self._energies(seen, self.labels.expand(x.shape[0], -1))
         return logits, self._energies_of_top(seen, logits.detach().argmax(1))
 
     def minimum_missed(self, x: Tensor) -> float:
         """Share of images (B, C, H, W) whose label of the lowest energy is not among the `top_labels`."""
         with torch.no_grad():
             logits, seen = self._logits_and_seen(x)
-            lowest = self._energies(seen, self.labels.expand(len(x), -1)).amin(1)
+            lowest = self._energies(seen, self.labels.expand(x.shape[0], -1)).amin(1)
             return (self._energies_of_top(seen, logits.argmax(1)).amin(1) > lowest).double().mean().item()
 
     def representations(self, x: Tensor, labels: Tensor) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
+from ..runtime import pieces
 from ..types import ImageShape, InputError
 from .autoencoder import Autoencoder
 from .base import EnergyModel, Labels
@@ -157,18 +158,14 @@ class StyleMemoryNet(Autoencoder):
                 by default. The energies are (B, J).
         """
         pairs = CPU_DECODES if x.device.type == "cpu" else GPU_DECODES
-        encoded = [self.encode(images) for images in x.split(pairs)]
+        encoded = [self.encode(images) for images in pieces(x, pairs)]
         logits, style = (torch.cat(parts) for parts in zip(*encoded, strict=True))
         if callable(labels):
             labels = labels(logits)
         chunk = max(1, pairs // (self.n_classes if labels is None else labels.shape[1]))
-        energies: list[Tensor] = []
-        for start in range(0, len(x), pairs):
-            images, codes = x[start : start + pairs], style[start : start + pairs]
-            chosen = None if labels is None else labels[start : start + pairs]
-            parts = [None] * -(-len(images) // chunk) if chosen is None else chosen.split(chunk)
-            energies += map(self.energies, images.split(chunk), codes.split(chunk), parts)
-        return logits, torch.cat(energies)
+        images, codes = pieces(x, chunk), pieces(style, chunk)
+        parts = [None] * len(images) if labels is None else pieces(labels, chunk)
+        return logits, torch.cat([*map(self.energies, images, codes, parts)])
 
     def energies(self, x: Tensor, style: Tensor, labels: Tensor | None = None) -> Tensor:
         """(B, J) energies of images x under `labels` (B, J), all K by default, and a style (B, style_dim) at once."""
@@ -182,8 +179,8 @@ class StyleMemoryNet(Autoencoder):
             drawn, target = self.unconv1.join(drawn), x
         if self.front_end is not None and self.config["front_end_energies"]:
             drawn, target = self.front_end(drawn), self.front_end(target)
-        drawn = drawn.permute(0, 2, 3, 1).reshape(len(x), h.shape[1], -1)
-        return (drawn - target.permute(0, 2, 3, 1).reshape(len(x), 1, -1)).square().sum(2)
+        drawn = drawn.permute(0, 2, 3, 1).reshape(x.shape[0], h.shape[1], -1)
+        return (drawn - target.permute(0, 2, 3, 1).reshape(x.shape[0], 1, -1)).square().sum(2)
 
     def grown(self, options: Mapping[str, object]) -> EnergyModel:
         """With as many `blocks` as `options` have, where that is more; the outputs stay the same."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..runtime import device_of, dtype_of
+from ..runtime import device_of, dtype_of, traced
 from ..sampling.chain import normal
 from ..types import ImageShape, InputError
 from .base import Labels
@@ -59,7 +59,14 @@ class TiltedGaussian(GradientDrawings):
             logits = self.logits_of(ratios)
             return logits, ratios.gather(1, chosen(labels, logits))
 
-        logits, gradients = with_input_gradients(outputs, x)
+        if traced(x):
+            logits = self(x)
+            wanted = chosen(labels, logits)
+            copies = x.repeat_interleave(wanted.shape[1], 0)
+            of_copy = with_input_gradients(lambda x: (x, self.log_ratios(x).gather(1, wanted.reshape(-1, 1))), copies)
+            gradients = of_copy[1].view(*wanted.shape, *x.shape[1:])
+        else:
+            logits, gradients = with_input_gradients(outputs, x)
         return logits, self.centre + self.sigma**2 / self.temperature * gradients
 
     def energy_of(self, x: Tensor, labels: Tensor) -> Tensor:
