@@ -23,6 +23,13 @@ ABOUT = About(
 )
 
 
+@pytest.fixture
+def defended() -> DefendedClassifier:
+    shipped = load_defended("robust/digits")
+    shipped.about = None
+    return shipped
+
+
 def test_a_folder_is_what_was_saved(defended: DefendedClassifier, tmp_path: Path) -> None:
     defended.about, defended.classes = ABOUT, tuple("0123456789")
     folder = defended.save(tmp_path / "digits")

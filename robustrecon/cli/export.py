@@ -31,7 +31,8 @@ def export(
     if out.suffix != ".onnx":
         raise InputError(f"out: got {out}, must end in .onnx")
     from ..defence import load_defended
-    from ..interop.onnx import OUTPUTS, check_installed, export_onnx
+    from ..interop.graph import OUTPUTS
+    from ..interop.onnx import check_installed, export_onnx
 
     check_installed(opset)
     defended = load_defended(model, detector, alpha, data, data_dir, "cpu", classifier)

@@ -22,7 +22,7 @@ from ..runtime import device_of, evaluating, frozen
 from ..types import ImageShape, InputError
 
 OUTPUTS = ("label", "score", "p_value", "rejected")
-TRACED = 3  # images that are traced; the graph takes any number
+TRACED = (5, 7, 11, 13)  # how many images are traced, one that is no side: equal sizes would become one symbol
 
 _aten = torch.ops.aten
 _SHORTER = (
@@ -53,13 +53,15 @@ def verdict_graph(defended: DefendedClassifier) -> ExportedProgram:
         raise InputError("model: does not say the shape of its images, must say it to be exported")
     shape: ImageShape = defended.image_shape
     judges = parts(defended.detector)
+    calibration.decide(calibration.scores[:1])  # thresholds and curves are numbers: computed now, not in the graph
 
     def verdict(x: Tensor) -> tuple[Tensor, ...]:
         # The shape is written down, so that nothing but the number of images is open.
         label, scores, _ = judged(judges, defended.model, x.view(x.shape[0], *shape))
         return label, *calibration.decide(scores)
 
-    x = torch.rand(TRACED, *shape, device=device_of(defended.model))
+    traced = next(n for n in TRACED if n not in shape)
+    x = torch.rand(traced, *shape, device=device_of(defended.model))
     table = {**get_decompositions(_SHORTER), **_DECOMPOSITIONS}
     with torch.no_grad(), evaluating(defended), frozen(defended):
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ class GradientDrawings(EnergyModel):
         size = max(1, PAIRS // self.n_classes)
         parts = []
         images_of = pieces(x, size)
-        labels_of = pieces(wanted, size) if isinstance(wanted, Tensor) else [wanted] * len(images_of)
+        labels_of: Sequence[Labels] = pieces(wanted, size) if isinstance(wanted, Tensor) else [wanted] * len(images_of)
         for images, some in zip(images_of, labels_of, strict=True):
             logits, drawings = self.logits_and_drawings(images, some)
             parts.append((logits, (images[:, None] - drawings).square().flatten(2).sum(2)))
