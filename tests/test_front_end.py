@@ -358,18 +358,17 @@ class TestWorstCase:
         found = benchmark(
             steep,
             digits,
-            ["pgd", "selective", "bpda"],
+            ["selective", "bpda"],
             0.1,
             "label_margin",
-            n=12,
-            steps=3,
+            n=6,
+            steps=2,
             parameters={"selective.leaky": 0.1, "bpda.front_end": 2.0},
-            engine="own",
+            precision="float32",
             progress=False,
         )
         (worst,) = found.worst_case
-        titles = [count.attack for count in worst.attacks]
-        assert titles == ["pgd-3", "selective-3 leaky=0.1", "bpda-3 front_end=2.0"]
+        assert [count.attack for count in worst.attacks] == ["selective-2 leaky=0.1", "bpda-2 front_end=2.0"]
         assert worst.robust_risk >= max(cell.metrics.robust_risk for cell in found.cells)  # type: ignore[union-attr]
 
 
