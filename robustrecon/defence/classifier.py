@@ -331,9 +331,8 @@ class DefendedClassifier(nn.Module):
         """Write model, detector and calibration to one .safetensors file, with a readable card beside it; returns path.
 
         Args:
-            path: the .safetensors file, or a folder. A folder gets the files `model.safetensors` and `model.json`, and
-                a model card, `README.md`, in Hugging Face's layout: licence, data, metrics, how to load it. Neither
-                reading nor writing uses the network; `huggingface_hub.upload_folder` publishes it.
+            path: the .safetensors file, or a folder, which gets `model.safetensors`, `model.json` and a model card,
+                `README.md`, in Hugging Face's layout, such as `huggingface_hub.upload_folder` publishes.
 
         Raises:
             InputError: not calibrated, calibrated with other weights, a detector that is a function, or an unwritable
