@@ -307,7 +307,7 @@ def test_which_recipes_are_adversarial() -> None:
     adversarial = [
         name for name, recipe in RECIPES.items() if options_of(recipe.objective, recipe.objective_options).adversarial
     ]
-    assert adversarial == ["robust", "robust-refine", "ccat"]
+    assert adversarial == ["robust", "robust-refine", "robust-front", "ccat"]
 
 
 @pytest.mark.parametrize("begun", ["32-true", "bf16-mixed"])

@@ -30,6 +30,8 @@ def test_card_is_readable_and_complete(saved: Path) -> None:
         "style_encoder": "shared",
         "width": 1,
         "blocks": 0,
+        "front_end": None,
+        "front_end_energies": False,
     }
     for key in ("recipe", "data", "seed", "versions", "commit", "accuracy", "history", "sha256"):
         assert key in card

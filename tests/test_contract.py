@@ -13,8 +13,15 @@ from torch import nn
 import attacks
 from robustrecon import DefendedClassifier, checkpoint, models
 from robustrecon.data import Dataset
-from robustrecon.detectors import DETECTORS, parts
+from robustrecon.detectors import DETECTORS, magnet, parts
 from robustrecon.types import Verdict
+
+
+@pytest.fixture(autouse=True)
+def brief_auto_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MagNet's auto-encoders learn for a moment: nothing here asks what they are worth."""
+    monkeypatch.setattr(magnet, "MOST_STEPS", 60)
+
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (2, 9, 14)]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [

@@ -19,10 +19,26 @@ from robustrecon.bench.runner import prepared
 from robustrecon.cli import main
 from robustrecon.data import Dataset
 from robustrecon.defence import fit_to, fitting, load_defended
-from robustrecon.detectors import DETECTORS, FittedDetector, any_of, as_detector, check_methods, describe, listing
+from robustrecon.detectors import (
+    DETECTORS,
+    FittedDetector,
+    any_of,
+    as_detector,
+    check_methods,
+    describe,
+    listing,
+    magnet,
+)
 from robustrecon.detectors.features import FeatureDetector, nearest, whitening
 from robustrecon.detectors.intrinsic_dimension import local_dimension
 from robustrecon.detectors.virtual_logit import n_principal
+
+
+@pytest.fixture(autouse=True)
+def brief_auto_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MagNet's auto-encoders learn for a moment: nothing here asks what they are worth."""
+    monkeypatch.setattr(magnet, "MOST_STEPS", 60)
+
 
 FITTED = [name for name, detector in DETECTORS.items() if issubclass(detector, FittedDetector)]
 ON_FEATURES = [name for name in FITTED if issubclass(DETECTORS[name], FeatureDetector)]

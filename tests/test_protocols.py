@@ -154,9 +154,9 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps."""
     from robustrecon import attacks
 
-    monkeypatch.setattr(forced._Job, "force", property(lambda job: attacks.ForceReject(norm=job.norm, steps=2)))
+    monkeypatch.setattr(forced.ForcedJob, "force", property(lambda job: attacks.ForceReject(norm=job.norm, steps=2)))
     wrong = property(lambda job: attacks.SelectivePGD(norm=job.norm, steps=2, early_exit=True))
-    monkeypatch.setattr(forced._Job, "wrong_label", wrong)
+    monkeypatch.setattr(forced.ForcedJob, "wrong_label", wrong)
 
 
 def suite_of(model_dir: Path, folder: Path) -> Path:

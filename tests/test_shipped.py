@@ -144,7 +144,8 @@ def test_the_listing_has_what_the_card_says(
     assert code == 0
     assert out == (
         f"brief/digits  data digits, recipe brief, test accuracy {card['accuracy']['test']:.2%} (n = 300), "
-        "style-memory style_dim=16 output=sigmoid style_encoder=shared width=1 blocks=0, 1,785,883 parameters, 3.6 MB, "
+        "style-memory style_dim=16 output=sigmoid style_encoder=shared width=1 blocks=0 front_end=None "
+        "front_end_energies=False, 1,785,883 parameters, 3.6 MB, "
         f"sha256 {card['sha256'][:12]}\n"
     )
     (row,) = json.loads(command(monkeypatch, capsys, "models", "--json")[1])
