@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ..types import InputError
-from .desk import Desk, open_desk
 
 Message = MutableMapping[str, Any]
 # Gradio's page asks a server elsewhere for a script that it does without.
@@ -61,13 +60,15 @@ def check_port(host: str, port: int) -> None:
 
 
 def serve(first: str, host: str, port: int, detector: str | None, data_dir: str, device: str) -> None:
-    """Serve the page until the process is stopped.
+    """Serve the page until the process is stopped; prints its address.
 
     Raises:
         InputError: Gradio is missing, a model that cannot be loaded, or a port that is taken.
     """
     check_there()
     check_port(host, port)
+    from .desk import Desk, open_desk
+
     known: dict[str, Desk] = {first: open_desk(first, detector, data_dir=data_dir, device=device)}
 
     def desk_of(model: str) -> Desk:
@@ -78,6 +79,7 @@ def serve(first: str, host: str, port: int, detector: str | None, data_dir: str,
 
     from .page import page
 
+    print(f"http://{host}:{port} - Ctrl+C stops it", flush=True)
     page(first, desk_of).launch(
         server_name=host,
         server_port=port,

@@ -22,9 +22,6 @@ def app(
     device: Device = "auto",
 ) -> None:
     """A page in the browser: draw a digit, see it drawn under each label, attack it. Needs the extra `app`."""
-    from ..app.serving import check_port, check_there, serve
+    from ..app.serving import serve
 
-    check_there()
-    check_port(host, port)
-    print(f"http://{host}:{port} - Ctrl+C stops it", flush=True)
     serve(str(model), host, port, detector, str(data_dir), device)
