@@ -7,14 +7,11 @@ from typing import Annotated
 
 import typer
 
-from .options import DataDir, Detector, Device
+from .options import DataDir, Detector, Device, Judge
 
 
 def app(
-    model: Annotated[
-        Path,
-        typer.Option(help="A shipped model's name, a folder that `train` or `graft` wrote, or a file of `calibrate`."),
-    ] = Path("robust/digits"),
+    model: Judge = Path("robust/digits"),
     detector: Detector = None,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import CalibrationData, Classifier, DataDir, Detector, Device, Json
+from .options import CalibrationData, Classifier, DataDir, Detector, Device, GivenAlpha, Json, Judge
 
 if TYPE_CHECKING:
     from ..defence import DefendedClassifier
@@ -52,12 +52,9 @@ def detect(
         list[Path],
         typer.Argument(metavar="FILE...", help="Image files, or folders, of which all image files are judged."),
     ],
-    model: Annotated[
-        Path,
-        typer.Option(help="A shipped model's name, a folder that `train` or `graft` wrote, or a file of `calibrate`."),
-    ] = Path("runs/digits"),
+    model: Judge = Path("runs/digits"),
     detector: Detector = None,
-    alpha: Annotated[float | None, typer.Option(help="Bound on the false-alarm rate; 0.05 by default.")] = None,
+    alpha: GivenAlpha = None,
     data: CalibrationData = None,
     data_dir: DataDir = Path("data"),
     device: Device = "auto",

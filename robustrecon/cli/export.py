@@ -8,17 +8,14 @@ from typing import Annotated
 
 import typer
 
-from .options import CalibrationData, Classifier, DataDir, Detector, Json
+from .options import CalibrationData, Classifier, DataDir, Detector, GivenAlpha, Json, Judge
 
 
 def export(
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
-    model: Annotated[
-        Path,
-        typer.Option(help="A shipped model's name, a folder that `train` or `graft` wrote, or a file of `calibrate`."),
-    ] = Path("runs/digits"),
+    model: Judge = Path("runs/digits"),
     detector: Detector = None,
-    alpha: Annotated[float | None, typer.Option(help="Bound on the false-alarm rate; 0.05 by default.")] = None,
+    alpha: GivenAlpha = None,
     data: CalibrationData = None,
     data_dir: DataDir = Path("data"),
     classifier: Classifier = None,

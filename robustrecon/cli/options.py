@@ -21,6 +21,11 @@ Data = Annotated[
 ]
 DataDir = Annotated[Path, typer.Option(help="Where the data is, or is downloaded to (torchvision's layout).")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Judge = Annotated[
+    Path,
+    typer.Option(help="A shipped model's name, a folder that `train` or `graft` wrote, or a file of `calibrate`."),
+]
+GivenAlpha = Annotated[float | None, typer.Option(help="Bound on the false-alarm rate; 0.05 by default.")]
 Alpha = Annotated[float, typer.Option(help="Bound on the false-alarm rate, in (0, 1).")]
 CorrectOnly = Annotated[
     bool,
