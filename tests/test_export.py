@@ -86,6 +86,7 @@ def test_verdicts_of_onnx_are_those_of_pytorch(defended: DefendedClassifier, dig
     assert broken[3].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [GenerativeConvNet(width=4), GenerativeGradientCNN(width=4)], ids=lambda m: m.name)
 def test_drawings_by_input_gradients_are_exported(model: nn.Module, tmp_path: Path) -> None:
     defended = calibrated(model, "global_error", (1, 28, 28))
@@ -101,6 +102,7 @@ def test_every_part_of_a_combination_is_in_the_graph() -> None:
     assert_judges_alike([*graph.verdict_graph(defended).module()(x)], defended, x)
 
 
+@pytest.mark.slow
 def test_egc_as_a_graph() -> None:
     model = EGC(width=8, image_shape=(1, 12, 12))
     for parameter in model.parameters():  # its last layer begins as zero

@@ -51,6 +51,7 @@ EXCUSED = {
 }
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     CHECKED, expected_failed_checks=lambda estimator: EXCUSED if isinstance(estimator, ReconstructionDetector) else {}
 )
